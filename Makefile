@@ -1,0 +1,55 @@
+# Everything runs from .venv, which `make setup` prepares (any other target does so first).
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+BIN := .venv/bin
+# Test workers: as many as cores, four at most, one torch thread each.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n : 4 )))
+# Further arguments: make test ARGS="-k exits", make demo ARGS="--out /tmp/demo"
+ARGS ?=
+
+.PHONY: help setup demo test lint format types imports check bench lock build clean distclean
+
+help: ## what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## prepare .venv (uv, Python 3.10, locked packages); nothing to do the second time
+	@scripts/setup.sh
+
+demo: setup ## the main job, offline: train, export, simulate in Lava, bridge, report
+	@$(BIN)/neucodex demo $(ARGS)
+
+test: setup ## all tests
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+lint: setup ## ruff: lint and format, changing nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: setup ## ruff: mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: setup ## pyright, strict
+	@$(BIN)/pyright
+
+imports: setup ## who may import whom
+	@$(BIN)/lint-imports --no-logo
+
+check: lint types imports test ## all of lint, types, imports and test
+
+bench: setup ## benchmarks; ARGS="sim" for one of them
+	@$(BIN)/neucodex bench $(ARGS)
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	@scripts/lock.sh
+
+build: setup ## the wheel, into dist/
+	@$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## remove caches and build output
+	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
+	@find . -path ./.venv -prune -o -path ./.tools -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+distclean: clean ## remove .venv and .tools as well
+	@rm -rf .venv .tools

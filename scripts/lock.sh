@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Write requirements.lock: names, versions and hashes, from the ordinary index alone, whatever this
+# machine's pip or uv is configured to look at besides. Arguments go to uv (--upgrade, …).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+unset PIP_FIND_LINKS PIP_EXTRA_INDEX_URL PIP_INDEX_URL UV_FIND_LINKS UV_INDEX UV_EXTRA_INDEX_URL
+for uv in uv .tools/bin/uv .venv/bin/uv; do
+    if "$uv" --version >/dev/null 2>&1; then break; fi
+done
+"$uv" pip compile pyproject.toml --quiet --no-config \
+    --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
+    --extra train --extra cloud --extra dev \
+    --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+    --output-file requirements.lock "$@"

@@ -40,9 +40,7 @@ class Overhead:
     axon_out: int = 0
 
     def __add__(self, other: Overhead) -> Overhead:
-        return Overhead(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(Overhead))
-        )
+        return Overhead(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Overhead)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +88,12 @@ class Ledger:
 
     @property
     def samples(self) -> int:
+        """Number of samples."""
         return int(self.axon_out.shape[0])
 
     @property
     def timesteps(self) -> int:
+        """Number of timesteps there is room for, T_max."""
         return int(self.axon_out.shape[2])
 
     def node_of(self, count: str) -> NDArray[np.intp]:
@@ -143,9 +143,7 @@ class Ledger:
         arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in ALL_COUNTS}
         relay = sum((p.relay for p in parts), Overhead())
         outside = sum((p.outside_window for p in parts), Overhead())
-        return Ledger(
-            first.nodes, first.connections, **arrays, relay=relay, outside_window=outside
-        )
+        return Ledger(first.nodes, first.connections, **arrays, relay=relay, outside_window=outside)
 
     def until(self, last_timestep: NDArray[np.integer[Any]]) -> Ledger:
         """The ledger as if sample n had stopped after timestep ``last_timestep[n]`` (from 1)."""
@@ -213,9 +211,13 @@ class Ledger:
                 rows = len(nodes) if name in NODE_COUNTS else len(links)
                 array = np.asarray(raw[name], dtype=np.int64)
                 if array.shape != (samples, rows, timesteps) or (array < 0).any():
-                    raise FormatError(f"ledger: '{name}' has shape {array.shape} or negative counts")
+                    raise FormatError(
+                        f"ledger: '{name}' has shape {array.shape} or negative counts"
+                    )
                 arrays[name] = array
             overhead = {k: Overhead(**raw[k]) for k in ("relay", "outside_window")}
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise FormatError(f"not a ledger: {error}", "pass a file written by simulate") from error
+            raise FormatError(
+                f"not a ledger: {error}", "pass a file written by simulate"
+            ) from error
         return cls(nodes, links, **arrays, **overhead)

@@ -115,9 +115,7 @@ class Connection:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Connection):
             return NotImplemented
-        return self.attributes() == other.attributes() and np.array_equal(
-            self.weight, other.weight
-        )
+        return self.attributes() == other.attributes() and np.array_equal(self.weight, other.weight)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -150,7 +148,12 @@ class Connection:
         k = self.weight.shape[2:]
         size: list[int] = []
         for axis in (0, 1):
-            n, s, p, d = source[1 + axis], self.stride[axis], self.padding[axis], self.dilation[axis]
+            n, s, p, d = (
+                source[1 + axis],
+                self.stride[axis],
+                self.padding[axis],
+                self.dilation[axis],
+            )
             span = d * (k[axis] - 1) + 1
             if self.kind == "conv":
                 size.append((n + 2 * p - span) // s + 1)
@@ -269,9 +272,7 @@ class Node:
             raise NetError(f"node '{self.name}': bias is {bias.dtype}, it must be integer")
         if bias.size and (bias.min() < BIAS_MIN or bias.max() > BIAS_MAX):
             value = bias.min() if bias.min() < BIAS_MIN else bias.max()
-            raise NetError(
-                f"node '{self.name}': bias {value} is outside [{BIAS_MIN}, {BIAS_MAX}]"
-            )
+            raise NetError(f"node '{self.name}': bias {value} is outside [{BIAS_MIN}, {BIAS_MAX}]")
         bias = bias.astype(np.int32)
         bias.setflags(write=False)
         object.__setattr__(self, "bias", bias)
@@ -354,10 +355,12 @@ class IntegerNet:
 
     @property
     def edge_nodes(self) -> tuple[Node, ...]:
+        """Nodes before the cut."""
         return self.nodes[: self.cut]
 
     @property
     def tail_nodes(self) -> tuple[Node, ...]:
+        """Nodes after the cut."""
         return self.nodes[self.cut :]
 
     @property
@@ -372,6 +375,7 @@ class IntegerNet:
 
     @property
     def ends_in_readout(self) -> bool:
+        """Whether the last node integrates logits rather than spiking."""
         return self.nodes[-1].neuron.is_readout
 
     @property

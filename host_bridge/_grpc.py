@@ -1,0 +1,37 @@
+"""gRPC, imported when it is first needed, and the little of it that both sides share.
+
+grpcio ships no type information, so it is handled as `Any` here and nowhere else has to say so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from importlib import metadata
+from typing import Any, Final
+
+SERVICE: Final = "neucodex.v1.Bridge"
+METHOD: Final = "Infer"
+
+COMMON_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # A proxy from the environment must not come between the edge and its cloud.
+    ("grpc.enable_http_proxy", 0),
+    # Two servers on one port would share its sessions silently.
+    ("grpc.so_reuseport", 0),
+)
+
+
+def grpc() -> Any:
+    """The module `grpc`; importing it takes longer than `neucodex --help` may."""
+    return importlib.import_module("grpc")
+
+
+def library_versions() -> dict[str, str]:
+    """What this side runs, by name; told to the other side for its log."""
+    versions = {"python": platform.python_version()}
+    for name in ("neucodex-lava", "numpy", "grpcio"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "unknown"
+    return versions

@@ -1,0 +1,189 @@
+"""One message on the wire: a fixed header of 29 bytes, then a payload.
+
+    magic 2, version 1, kind 1, codec 1, session 8, epoch 2, sample 4, timestep 2, length 4, CRC32 4
+
+All fields are unsigned and in network byte order. The CRC32 covers the header before it and the
+payload. What a payload holds is said by `handshake` (JSON), `codec` (codes) and `logits` below.
+`decode` is written for hostile input: whatever the bytes, it gives a `Message` or a `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from neucodex_lava.errors import ProtocolError
+
+MAGIC: Final = b"NX"
+WIRE_VERSION: Final = 1
+MAX_TIMESTEPS: Final = 0xFFFF
+MAX_CLASSES: Final = 0xFFFF
+MAX_JSON_BYTES: Final = 4096
+
+_HEAD: Final = struct.Struct("!2sBBBQHIHI")
+_CRC: Final = struct.Struct("!I")
+HEADER_BYTES: Final = _HEAD.size + _CRC.size
+
+_GRPC_PREFIX_BYTES: Final = 5  # compressed flag and length, gRPC over HTTP/2
+_FRAME_HEADER_BYTES: Final = 9  # RFC 9113, section 4.1
+_FRAME_PAYLOAD_BYTES: Final = 16_384  # RFC 9113, section 4.2: SETTINGS_MAX_FRAME_SIZE at its start
+
+_MICROSECONDS: Final = struct.Struct("!I")
+_EXACT_IN_FLOAT32: Final = 1 << 24
+
+
+class Kind(IntEnum):
+    """What a message is; the comment says who sends it."""
+
+    OPEN = 1  # edge: which bundle, code shape, number of timesteps
+    OPENED = 2  # cloud: classes, gain
+    CODE = 3  # edge: the coded spikes of one timestep
+    LOGITS = 4  # cloud: the running sums after that timestep
+    END_SAMPLE = 5  # edge: it has stopped, the tail's state may go
+    ERROR = 6  # cloud: refused; the last message of the stream
+    CLOSE = 7  # edge: the session is over
+
+
+@dataclass(frozen=True)
+class Message:
+    """A header's fields and its payload.
+
+    Args:
+        kind: what it is.
+        session: the session's number, chosen at random by the edge, 0..2^64-1.
+        epoch: how often the session has been taken up again, 0..65535.
+        sample: number of the sample within the session, from 0.
+        timestep: t from 1; 0 where the kind has none.
+        codec: the codec's id for CODE, otherwise 0.
+        payload: the bytes after the header.
+    """
+
+    kind: Kind
+    session: int
+    epoch: int = 0
+    sample: int = 0
+    timestep: int = 0
+    codec: int = 0
+    payload: bytes = b""
+
+
+def encode(message: Message) -> bytes:
+    """Return the message's bytes; `ProtocolError` when a field is out of its range."""
+    try:
+        head = _HEAD.pack(
+            MAGIC,
+            WIRE_VERSION,
+            message.kind,
+            message.codec,
+            message.session,
+            message.epoch,
+            message.sample,
+            message.timestep,
+            len(message.payload),
+        )
+    except struct.error as error:
+        raise ProtocolError(f"a header field is out of range: {error}") from error
+    crc = zlib.crc32(message.payload, zlib.crc32(head))
+    return b"".join((head, _CRC.pack(crc), message.payload))
+
+
+def decode(raw: bytes, max_payload_bytes: int) -> Message:
+    """Read one message.
+
+    Args:
+        raw: exactly one message's bytes, from anyone.
+        max_payload_bytes: the longest payload the reader is ready to take.
+
+    Raises:
+        ProtocolError: too short, foreign, of another version, of another length than it says, longer
+            than the limit, damaged, or of an unknown kind.
+    """
+    if len(raw) < HEADER_BYTES:
+        raise ProtocolError(f"message of {len(raw)} bytes, a header alone has {HEADER_BYTES}")
+    magic, version, kind, codec, session, epoch, sample, timestep, length = _HEAD.unpack_from(raw)
+    if magic != MAGIC:
+        raise ProtocolError(f"message begins with {magic!r}, not {MAGIC!r}: not a neucodex message")
+    if version != WIRE_VERSION:
+        raise ProtocolError(
+            f"message of wire version {version}, this side speaks {WIRE_VERSION}",
+            "install the same neucodex-lava on both sides",
+        )
+    if length != len(raw) - HEADER_BYTES:
+        found = len(raw) - HEADER_BYTES
+        raise ProtocolError(f"message says it carries {length} bytes but carries {found}")
+    if length > max_payload_bytes:
+        raise ProtocolError(f"payload of {length} bytes, the limit is {max_payload_bytes}")
+    (crc,) = _CRC.unpack_from(raw, _HEAD.size)
+    payload = raw[HEADER_BYTES:]
+    if crc != zlib.crc32(payload, zlib.crc32(raw[: _HEAD.size])):
+        raise ProtocolError("message is damaged: its CRC32 does not match")
+    try:
+        known = Kind(kind)
+    except ValueError:
+        raise ProtocolError(f"unknown message kind {kind}") from None
+    return Message(known, session, epoch, sample, timestep, codec, payload)
+
+
+def wire_bytes(message_bytes: int) -> int:
+    """Bytes that one message occupies on an HTTP/2 connection, *modelled* from its size.
+
+    The message with our header, gRPC's 5 bytes and 9 bytes for each DATA frame of up to 16,384
+    bytes. Not in it: TCP/IP headers, window updates, pings, the stream's own headers.
+
+    Args:
+        message_bytes: length of the encoded message.
+    """
+    framed = message_bytes + _GRPC_PREFIX_BYTES
+    frames = -(-framed // _FRAME_PAYLOAD_BYTES)
+    return framed + frames * _FRAME_HEADER_BYTES
+
+
+def pack_logits(sums: npt.NDArray[np.int64], cloud_s: float) -> bytes:
+    """Payload of LOGITS: the server's compute time in microseconds (uint32), then S_t as float32.
+
+    Args:
+        sums: running sums S_t, shape (classes,).
+        cloud_s: what the server spent on this timestep, in seconds.
+
+    Raises:
+        ProtocolError: not one row of sums, or one beyond 2^24, which float32 would round.
+    """
+    if sums.ndim != 1 or not 1 <= sums.size <= MAX_CLASSES:
+        raise ProtocolError(f"running sums of shape {sums.shape}, expected (classes,)")
+    if int(sums.max()) > _EXACT_IN_FLOAT32 or int(sums.min()) < -_EXACT_IN_FLOAT32:
+        raise ProtocolError("a running sum is beyond 2^24, float32 does not hold it exactly")
+    microseconds = min(round(cloud_s * 1e6), 0xFFFFFFFF)
+    return _MICROSECONDS.pack(microseconds) + sums.astype(">f4").tobytes()
+
+
+def unpack_logits(payload: bytes, classes: int) -> tuple[npt.NDArray[np.int64], float]:
+    """Read a LOGITS payload.
+
+    Args:
+        payload: from anyone.
+        classes: how many sums it must hold.
+
+    Returns:
+        S_t of shape (classes,), int64, and the server's compute time in seconds.
+
+    Raises:
+        ProtocolError: another length, or a value that is no whole number within 2^24.
+    """
+    expected = _MICROSECONDS.size + 4 * classes
+    if len(payload) != expected:
+        raise ProtocolError(f"logits of {len(payload)} bytes, {classes} classes take {expected}")
+    (microseconds,) = _MICROSECONDS.unpack_from(payload)
+    floats = np.frombuffer(payload, dtype=">f4", offset=_MICROSECONDS.size)
+    # NaN fails this comparison too, so nothing undefined reaches the cast below.
+    if not bool((np.abs(floats) <= _EXACT_IN_FLOAT32).all()):
+        raise ProtocolError("a running sum is not a number within 2^24")
+    sums = floats.astype(np.int64)
+    if not bool((sums == floats).all()):
+        raise ProtocolError("a running sum is not a whole number")
+    return sums, microseconds * 1e-6

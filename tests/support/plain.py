@@ -114,3 +114,76 @@ def run_plain(
                 ledger.dendrite_updates[s, i, t] = node.size
                 ledger.axon_out[s, i, t] = fired.sum()
     return out, potential, ledger
+
+
+def random_net(seed: int, readout: bool | None = None) -> tuple[IntegerNet, np.ndarray]:
+    """A small random net with borders, strides, groups, joins and exponents, and its input.
+
+    Odd seeds have graded input; every third ends in a spiking node unless `readout` says so.
+    """
+    rng = np.random.default_rng(seed)
+    bits = 3 if seed % 2 and readout is not True else 1
+    timesteps = int(rng.integers(1, 5))
+    shape = (int(rng.integers(1, 4)) * 2, int(rng.integers(4, 8)), int(rng.integers(4, 8)))
+
+    def weights(*size: int) -> np.ndarray:
+        w = 2 * rng.integers(-60, 61, size)
+        return (w * (rng.random(size) < 0.8)).astype(np.int16)
+
+    def lif(low: int = 60, high: int = 400) -> Neuron:
+        i_decay = 4096 if rng.random() < 0.7 else int(rng.integers(1024, 4096))
+        v_decay = 2048 if rng.random() < 0.6 else int(rng.integers(1024, 4097))
+        return Neuron(i_decay, v_decay, int(rng.integers(low, high)))
+
+    def node(name: str, links: tuple[Connection, ...], out: Any, neuron: Neuron) -> Node:
+        return Node(name, out, neuron, rng.integers(-40, 60, out[0]), links)
+
+    def conv(source: str, from_shape: Any, out: int, stride: int) -> tuple[Connection, Any]:
+        groups = 2 if rng.random() < 0.3 and from_shape[0] % 2 == 0 and out % 2 == 0 else 1
+        k = int(rng.choice([1, 2, 3]))
+        dilation = 2 if rng.random() < 0.2 and k > 1 else 1
+        padding = (dilation * (k - 1) + 1) // 2
+        link = Connection(
+            source,
+            "conv",
+            weights(out, from_shape[0] // groups, k, k),
+            0 if rng.random() < 0.7 else 1,
+            (stride, stride),
+            (padding, padding),
+            (dilation, dilation),
+            groups=groups,
+        )
+        return link, link.output_shape(from_shape)
+
+    link, now = conv("input", shape, 4, 1)
+    nodes = [node("stem", (link,), now, lif())]
+    last = "stem"
+    for i in range(int(rng.integers(0, 3))):
+        link, mid = conv(last, now, int(rng.choice([2, 4, 6])), int(rng.integers(1, 3)))
+        nodes.append(node(f"a{i}", (link,), mid, lif()))
+        if mid == now:
+            skip = Connection(last, "identity", np.int16(2 * rng.integers(10, 60)), 1)
+        else:
+            skip = Connection(last, "conv", weights(mid[0], now[0], 1, 1), 0, link.stride)
+            if skip.output_shape(now) != mid:
+                now, last = mid, f"a{i}"
+                continue
+        body = Connection(f"a{i}", "conv", weights(mid[0], mid[0], 3, 3), 0, padding=(1, 1))
+        nodes.append(node(f"join{i}", (body, skip), mid, lif(200, 900)))
+        now, last = mid, f"join{i}"
+    cut = len(nodes)
+    if rng.random() < 0.5:
+        up = Connection(last, "conv_transpose", weights(now[0], 3, 2, 2), 0, (2, 2))
+        now = up.output_shape(now)
+        nodes.append(node("decoder", (up,), now, lif()))
+        last = "decoder"
+    size = int(np.prod(now))
+    end = readout if readout is not None else seed % 3 != 0
+    neuron = Neuron(4096, 0, 131_071) if end else lif()
+    dense = Connection(last, "dense", weights(3, size))
+    nodes.append(node("readout" if end else "last", (dense,), (3, 1, 1), neuron))
+    net = IntegerNet(shape, tuple(nodes), cut, timesteps, bits)
+    inputs = rng.integers(0, 2**bits, (3, *shape, timesteps)) * (
+        rng.random((3, *shape, timesteps)) < 0.6
+    )
+    return net, inputs.astype(np.uint8)

@@ -1,0 +1,1 @@
+"""The cloud wing: integer networks in plain torch, without SLAYER or Lava."""

@@ -5,8 +5,20 @@ Bits, bytes, SynOps, joules and seconds are means per sample.
 
 from __future__ import annotations
 
+import itertools
+import json
+import math
+import re
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
+
+from neucodex_lava.errors import FormatError
+from neucodex_lava.report import check
+
+MAX_FILE_BYTES = 32 * 2**20
+MAX_ROWS, MAX_TIMESTEPS = 200, 256
+_SPLIT = re.compile(r"SP[1-9][0-9]{0,2}")
 
 
 @dataclass(frozen=True)
@@ -104,5 +116,102 @@ class Results:
     report: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, keys as the command line documents them."""
-        return asdict(self)
+        """Plain JSON values, keys as the command line documents them.
+
+        A factor against zero (edge energy of cloud-only, say) has no number and is left out.
+        """
+        raw = asdict(self)
+        for row in raw["rows"]:
+            row["reductions"] = {k: v for k, v in row["reductions"].items() if math.isfinite(v)}
+        return raw
+
+    def to_json(self) -> str:
+        """JSON text that `from_json` reads back.
+
+        Raises:
+            FormatError: a figure is infinite or not a number, which JSON cannot hold.
+        """
+        try:
+            return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        except ValueError as error:
+            raise FormatError(f"results: a figure is not a finite number: {error}") from error
+
+    @classmethod
+    def from_dict(cls, raw: Any) -> Results:
+        """Read what `to_dict` gave; keys of newer versions are ignored.
+
+        Raises:
+            FormatError: a missing key, a value of the wrong type, or one out of range.
+        """
+        results = check.build(cls, raw, "file")
+        if not 1 <= results.t_max <= MAX_TIMESTEPS:
+            check.fail("t_max", f"{results.t_max} is outside [1, {MAX_TIMESTEPS}]")
+        if len(results.rows) > MAX_ROWS:
+            check.fail("rows", f"{len(results.rows)} rows, at most {MAX_ROWS} are read")
+        for index, row in enumerate(results.rows):
+            _check_row(row, results.t_max, f"rows[{index}]")
+        return results
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Results:
+        """Read what `to_json` wrote.
+
+        Raises:
+            FormatError: not JSON, or not results.
+        """
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            problem = "nested too deep" if isinstance(error, RecursionError) else error
+            raise FormatError(f"results: not JSON: {problem}", check.HINT) from error
+        return cls.from_dict(raw)
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read a results.json.
+
+        Raises:
+            FormatError: unreadable, larger than 32 MiB, or not results.
+        """
+        try:
+            with path.open("rb") as file:
+                text = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise FormatError(f"cannot read {path}: {error.strerror}", check.HINT) from error
+        if len(text) > MAX_FILE_BYTES:
+            raise FormatError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MiB", check.HINT)
+        return cls.from_json(text)
+
+
+def _check_row(row: Row, t_max: int, where: str) -> None:
+    low, high = row.accuracy_interval
+    # A Wilson bound at 0 or 100 % may miss it by a rounding error.
+    order = (0.0, low, row.accuracy, high, 1.0)
+    if any(a > b + 1e-9 for a, b in itertools.pairwise(order)):
+        check.fail(where, f"accuracy {row.accuracy:g} in [{low:g}, {high:g}] is no share in order")
+    if row.split is not None and not _SPLIT.fullmatch(row.split):
+        check.fail(f"{where}.split", "expected SP1, SP2, ... or null")
+    if len(row.exit_histogram) > t_max:
+        check.fail(
+            f"{where}.exit_histogram", f"{len(row.exit_histogram)} entries, t_max is {t_max}"
+        )
+    for layer in row.layers:
+        if not 0 <= layer.firing_rate <= 1:
+            check.fail(f"{where}.layers", f"firing rate {layer.firing_rate:g} is outside [0, 1]")
+    negative = _first_negative(asdict(row) | {"accuracy_interval": ()}, where)
+    if negative:
+        check.fail(negative, "a negative number")
+
+
+def _first_negative(value: Any, where: str) -> str | None:
+    if isinstance(value, (int, float)):
+        return where if value < 0 else None
+    if isinstance(value, dict):
+        named = cast("dict[str, Any]", value)
+        parts = [(f"{where}.{key[:40]}", item) for key, item in named.items()]
+    elif isinstance(value, (list, tuple)):
+        listed = cast("list[Any]", value)
+        parts = [(f"{where}[{i}]", item) for i, item in enumerate(listed)]
+    else:
+        return None
+    return next((bad for path, item in parts if (bad := _first_negative(item, path))), None)

@@ -1,0 +1,124 @@
+"""The figures of a row, in order: what each is called, where it comes from, how it is shown.
+
+The terminal and the page are made from the same list, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from neucodex_lava.report.results import LayerRow, Results, Row
+from neucodex_lava.report.si import DASH, change, count, interval, percent, si
+
+Kind = Literal["measured", "simulated", "modelled"]
+
+KINDS: dict[Kind, str] = {
+    "measured": "answers on real samples, bits the codec really made, or a clock on this machine",
+    "simulated": "counted in a simulation of the chip on this CPU, spike for spike",
+    "modelled": "worked out from counts by a stated formula, never observed",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a row.
+
+    Attributes:
+        key: the row's field, or a name of its own where it is worked out.
+        heading: a few words; the unit is in the cell.
+        kind: where the figure comes from; None for what is no figure.
+        show: the cell's text.
+    """
+
+    key: str
+    heading: str
+    kind: Kind | None
+    show: Callable[[Results, Row], str]
+
+
+def edge_only(results: Results) -> Row | None:
+    """The fixed edge-only row, against which savings are counted."""
+    return next((r for r in results.rows if r.configuration == "edge-only"), None)
+
+
+def energy_ratio(results: Results, row: Row) -> float | None:
+    """Edge energy of a row over that of edge-only, or None without such a row."""
+    base = edge_only(results)
+    return row.energy_j / base.energy_j if base is not None and base.energy_j > 0 else None
+
+
+def _accuracy(_: Results, row: Row) -> str:
+    return f"{percent(row.accuracy)} ({interval(*row.accuracy_interval)})"
+
+
+def _code(_: Results, row: Row) -> str:
+    return DASH if row.code_shape is None else "×".join(map(str, row.code_shape))
+
+
+def _sent(value: Callable[[Row], float]) -> Callable[[Results, Row], str]:
+    """A figure of the link: a dash where nothing is sent."""
+    return lambda _, row: DASH if row.configuration.startswith("edge-only") else count(value(row))
+
+
+ANSWER_COLUMNS: tuple[Column, ...] = (
+    Column("accuracy", "accuracy (95 %)", "measured", _accuracy),
+    Column("mean_timesteps", "timesteps", "measured", lambda _, r: f"{r.mean_timesteps:.2f}"),
+    Column("syn_ops", "edge SynOps", "simulated", lambda _, r: count(r.syn_ops)),
+    Column("macs", "edge MACs", "simulated", lambda _, r: count(r.macs)),
+    Column("energy_j", "edge energy", "modelled", lambda _, r: si(r.energy_j, "J")),
+    Column(
+        "against_edge_only",
+        "vs edge-only",
+        "modelled",
+        lambda results, r: change(energy_ratio(results, r)),
+    ),
+    Column("energy_paper_j", "paper's formula", "modelled", lambda _, r: si(r.energy_paper_j, "J")),
+)
+
+LINK_COLUMNS: tuple[Column, ...] = (
+    Column("code_shape", "code C×H×W", None, _code),
+    Column("raw_bits", "raw bits", "modelled", _sent(lambda r: r.raw_bits)),
+    Column("packed_bits", "packed bits", "modelled", _sent(lambda r: r.packed_bits)),
+    Column("payload_bits", "sent bits", "measured", _sent(lambda r: r.payload_bits)),
+    Column("wire_bytes", "wire bytes", "modelled", _sent(lambda r: r.wire_bytes)),
+    Column("edge_s", "edge sim. time", "measured", lambda _, r: si(r.edge_s, "s")),
+    Column("roundtrip_s", "round trip", "measured", lambda _, r: si(r.roundtrip_s, "s")),
+    Column("cloud_s", "cloud time", "measured", lambda _, r: si(r.cloud_s, "s")),
+)
+
+
+@dataclass(frozen=True)
+class LayerColumn:
+    """One count of a layer; all are counted in the simulation."""
+
+    key: str
+    heading: str
+    show: Callable[[LayerRow], str]
+
+
+LAYER_COLUMNS: tuple[LayerColumn, ...] = (
+    LayerColumn("syn_ops", "SynOps", lambda x: count(x.syn_ops)),
+    LayerColumn("syn_ops_nonzero", "of weight ≠ 0", lambda x: count(x.syn_ops_nonzero)),
+    LayerColumn("macs", "MACs", lambda x: count(x.macs)),
+    LayerColumn("dendrite_updates", "neuron updates", lambda x: count(x.dendrite_updates)),
+    LayerColumn("spikes_in", "spikes in", lambda x: count(x.spikes_in)),
+    LayerColumn("axon_out", "spikes out", lambda x: count(x.axon_out)),
+    LayerColumn("firing_rate", "firing rate", lambda x: percent(x.firing_rate)),
+)
+
+
+def answer_columns(results: Results) -> tuple[Column, ...]:
+    """Accuracy, counts and energy; MACs only where graded input made some."""
+    some = any(r.macs for r in results.rows)
+    return tuple(c for c in ANSWER_COLUMNS if c.key != "macs" or some)
+
+
+def by_split(results: Results) -> dict[str | None, list[Row]]:
+    """Rows by split point, in their order; those without a cut come first, under None."""
+    groups: dict[str | None, list[Row]] = {None: [r for r in results.rows if r.split is None]}
+    for row in results.rows:
+        if row.split is not None:
+            groups.setdefault(row.split, []).append(row)
+    return {split: rows for split, rows in groups.items() if rows}

@@ -1,0 +1,152 @@
+"""The edge part as one event-driven engine: what the `fused` Lava process runs in each step.
+
+It knows nothing of Lava. In ``gated`` a call of `step` finishes one timestep of all nodes, in
+``pipelined`` every node works on its own timestep, exactly as stock Lava's processes do: neurons
+update with the sums of the step before, then synapses take up the spikes just sent.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neucodex_lava.edge.kernels import Bytes, Ints, build
+from neucodex_lava.edge.wiring import INPUT, NODE_COLUMNS, SYNAPSE_COLUMNS, Wiring
+from neucodex_lava.errors import OverflowInRunError
+from neucodex_lava.integer_net import SUM_MAX
+
+
+class FusedEngine:
+    """All nodes of an edge part, with state.
+
+    Args:
+        wiring: the edge part and its schedule.
+
+    Attributes:
+        wiring: the same.
+        names: node names, in network order.
+    """
+
+    def __init__(self, wiring: Wiring) -> None:
+        self.wiring = wiring
+        net = wiring.net
+        self.names = [node.name for node in net.nodes]
+        self._sizes = [node.size for node in net.nodes]
+        neurons, self._synapses = build(net)
+        self._neurons = [neurons[name] for name in self.names]
+        self._offsets = [wiring.offset(name) for name in self.names]
+        self._spikes: dict[str, Bytes] = {}
+        for name in (INPUT, *self.names):
+            c, h, w = wiring.shape_of(name)
+            slots = wiring.longest_wait(name) if wiring.pipelined else 1
+            self._spikes[name] = np.zeros((slots, h, w, c), np.uint8)
+        self._sources = [
+            list(self._spikes[k.source].reshape(-1, *s.source_view))
+            for k, s in zip(wiring.links, self._synapses)
+        ]
+        self._targets = [
+            neurons[k.node].acc.reshape(s.target_view) for k, s in zip(wiring.links, self._synapses)
+        ]
+        self._incoming = [
+            [i for i, k in enumerate(wiring.links) if k.node == name] for name in self.names
+        ]
+        self._step = 0
+        self._in_sample = 0
+        self._sample = -1
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Compile or load every kernel variant, so that forked processes inherit them."""
+        counts = np.zeros(SYNAPSE_COLUMNS, np.int64)
+        for i, synapses in enumerate(self._synapses):
+            synapses.deliver(self._sources[i][0], self._targets[i], counts)
+        for name, neurons in zip(self.names, self._neurons):
+            neurons.step(self._spikes[name][0])
+            neurons.reset()
+            neurons.overflow.fill(0)
+        for spikes in self._spikes.values():
+            spikes.fill(0)
+
+    def step(self, frame: NDArray[np.uint8], start: bool, links: Ints, nodes: Ints) -> None:
+        """One Lava step.
+
+        Args:
+            frame: input spikes or values, (W, H, C).
+            start: whether the frame is a sample's first (gated; pipelined counts for itself).
+            links: counts of this step, (links, 4), overwritten.
+            nodes: counts of this step, (nodes, 2), overwritten.
+
+        Raises:
+            OverflowInRunError: a synaptic sum left the 24-bit range.
+        """
+        links.fill(0)
+        if self.wiring.pipelined:
+            self._step_pipelined(frame, links, nodes)
+        else:
+            self._step_gated(frame, start, links, nodes)
+        self._step += 1
+
+    def _step_gated(self, frame: Bytes, start: bool, links: Ints, nodes: Ints) -> None:
+        if start:
+            self._sample += 1
+            self._in_sample = 0
+            for neurons in self._neurons:
+                neurons.reset()
+        self._in_sample += 1
+        np.copyto(self._spikes[INPUT][0], frame.transpose(1, 0, 2))
+        for i in range(len(self.names)):
+            for k in self._incoming[i]:
+                self._synapses[k].deliver(self._sources[k][0], self._targets[k], links[k])
+            self._update(i, 0, nodes)
+
+    def _step_pipelined(self, frame: Bytes, links: Ints, nodes: Ints) -> None:
+        step = self._step
+        slot = step % len(self._spikes[INPUT])
+        np.copyto(self._spikes[INPUT][slot], frame.transpose(1, 0, 2))
+        for i, name in enumerate(self.names):
+            # Stock LIFReset clears by the clock alone, also while the pipeline fills.
+            if (step - self._offsets[i]) % self.wiring.timesteps == 0:
+                self._neurons[i].reset()
+            self._update(i, step % len(self._spikes[name]), nodes)
+        for k, link in enumerate(self.wiring.links):
+            sent = (step - link.wait + 1) % len(self._sources[k])
+            self._synapses[k].deliver(self._sources[k][sent], self._targets[k], links[k])
+
+    def _update(self, i: int, slot: int, nodes: Ints) -> None:
+        neurons = self._neurons[i]
+        nodes[i, 0] = self._sizes[i]
+        nodes[i, 1] = neurons.step(self._spikes[self.names[i]][slot])
+        if neurons.overflow[0]:
+            self._fail(i)
+
+    def _fail(self, i: int) -> None:
+        sample, timestep = self._sample, self._in_sample
+        if self.wiring.pipelined:
+            sample, timestep = divmod(self._step - self._offsets[i], self.wiring.timesteps)
+            timestep += 1
+        raise overflow_error(self.names[i], sample, timestep, int(self._neurons[i].overflow[2]))
+
+    def spikes(self, name: str) -> Bytes:
+        """Spikes a node sent in the step just done, uint8 (H, W, C); a view."""
+        ring = self._spikes[name]
+        return ring[(self._step - 1) % len(ring)]
+
+    def potential(self, name: str) -> NDArray[np.int32]:
+        """Potential of a node after the step just done, int32 (H, W, C); a view."""
+        return self._neurons[self.names.index(name)].potential
+
+    def zero_counts(self, steps: int) -> tuple[Ints, Ints]:
+        """Empty count arrays for so many steps: (steps, links, 4) and (steps, nodes, 2)."""
+        return (
+            np.zeros((steps, len(self._synapses), SYNAPSE_COLUMNS), np.int64),
+            np.zeros((steps, len(self.names), NODE_COLUMNS), np.int64),
+        )
+
+
+def overflow_error(node: str, sample: int, timestep: int, value: int) -> OverflowInRunError:
+    """The error for a value that left the 24-bit range; sample from 0, timestep from 1."""
+    return OverflowInRunError(
+        f"node '{node}', sample {sample}, timestep {timestep}: a synaptic sum or potential of"
+        f" {value} is outside ±{SUM_MAX}",
+        "the network's measured sum_bound does not hold for this input; use a smaller gain",
+    )

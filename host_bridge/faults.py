@@ -55,4 +55,4 @@ def explain(target: str, error: Any, where: str) -> BridgeError:
 def _last_words(details: str) -> str:
     # gRPC nests the cause last: "failed to connect to all addresses; last error: ...: refused (111)"
     words = details.splitlines()[0].rsplit(": ", 1)[-1] if details else "no reason given"
-    return "".join(c if c.isprintable() else "?" for c in words[:_MAX_DETAIL])
+    return "".join(c if c.isprintable() else "?" for c in words[:_MAX_DETAIL].rstrip("]"))

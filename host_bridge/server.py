@@ -21,8 +21,8 @@ DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 50_051
 DEFAULT_MAX_SESSIONS: Final = 64
 INLINE_BELOW_S: Final = 0.2e-3
-"""A tail whose latest step took less runs on the event loop: handing a step to a thread and back
-cost 0.1 ms in itself (measured, 2 cores), more than such a step can hold the others up."""
+"""A lone session whose latest step took less is served on the event loop: handing a step to a thread
+and back cost 0.1 ms in itself (measured, 2 cores), and there is nobody else to hold up."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -150,7 +150,8 @@ class BridgeServer:
 
     async def _answer(self, session: Session, raw: bytes) -> bytes | None:
         message = session.read(raw)
-        if message.kind is Kind.CODE and session.last_step_s >= self._inline_below_s:
+        inline = self.sessions == 1 and session.last_step_s < self._inline_below_s
+        if message.kind is Kind.CODE and not inline:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._workers, session.answer, message)
         reply = session.answer(message)

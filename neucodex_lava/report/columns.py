@@ -5,7 +5,7 @@ The terminal and the page are made from the same list, so that they cannot disag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +27,7 @@ class Column:
 
     Attributes:
         key: the row's field, or a name of its own where it is worked out.
-        heading: a few words; the unit is in the cell.
+        heading: a few words on one or two lines; the unit is in the cell.
         kind: where the figure comes from; None for what is no figure.
         show: the cell's text.
     """
@@ -44,13 +44,18 @@ def edge_only(results: Results) -> Row | None:
 
 
 def energy_ratio(results: Results, row: Row) -> float | None:
-    """Edge energy of a row over that of edge-only, or None without such a row."""
+    """Edge energy of a row over that of edge-only; None where there is nothing to compare.
+
+    That is edge-only itself, and cloud-only: an edge that computes nothing saves nothing.
+    """
     base = edge_only(results)
-    return row.energy_j / base.energy_j if base is not None and base.energy_j > 0 else None
+    if base is None or row is base or base.energy_j <= 0 or row.energy_j <= 0:
+        return None
+    return row.energy_j / base.energy_j
 
 
 def _accuracy(_: Results, row: Row) -> str:
-    return f"{percent(row.accuracy)} ({interval(*row.accuracy_interval)})"
+    return f"{100 * row.accuracy:.1f} ({interval(*row.accuracy_interval)})"
 
 
 def _code(_: Results, row: Row) -> str:
@@ -63,29 +68,31 @@ def _sent(value: Callable[[Row], float]) -> Callable[[Results, Row], str]:
 
 
 ANSWER_COLUMNS: tuple[Column, ...] = (
-    Column("accuracy", "accuracy (95 %)", "measured", _accuracy),
+    Column("accuracy", "accuracy, %\n(95 % interval)", "measured", _accuracy),
     Column("mean_timesteps", "timesteps", "measured", lambda _, r: f"{r.mean_timesteps:.2f}"),
-    Column("syn_ops", "edge SynOps", "simulated", lambda _, r: count(r.syn_ops)),
-    Column("macs", "edge MACs", "simulated", lambda _, r: count(r.macs)),
-    Column("energy_j", "edge energy", "modelled", lambda _, r: si(r.energy_j, "J")),
+    Column("syn_ops", "edge\nSynOps", "simulated", lambda _, r: count(r.syn_ops)),
+    Column("macs", "edge\nMACs", "simulated", lambda _, r: count(r.macs)),
+    Column("energy_j", "edge\nenergy", "modelled", lambda _, r: si(r.energy_j, "J")),
     Column(
         "against_edge_only",
-        "vs edge-only",
+        "vs\nedge-only",
         "modelled",
         lambda results, r: change(energy_ratio(results, r)),
     ),
-    Column("energy_paper_j", "paper's formula", "modelled", lambda _, r: si(r.energy_paper_j, "J")),
+    Column(
+        "energy_paper_j", "paper's\nformula", "modelled", lambda _, r: si(r.energy_paper_j, "J")
+    ),
 )
 
 LINK_COLUMNS: tuple[Column, ...] = (
-    Column("code_shape", "code C×H×W", None, _code),
-    Column("raw_bits", "raw bits", "modelled", _sent(lambda r: r.raw_bits)),
-    Column("packed_bits", "packed bits", "modelled", _sent(lambda r: r.packed_bits)),
-    Column("payload_bits", "sent bits", "measured", _sent(lambda r: r.payload_bits)),
-    Column("wire_bytes", "wire bytes", "modelled", _sent(lambda r: r.wire_bytes)),
-    Column("edge_s", "edge sim. time", "measured", lambda _, r: si(r.edge_s, "s")),
-    Column("roundtrip_s", "round trip", "measured", lambda _, r: si(r.roundtrip_s, "s")),
-    Column("cloud_s", "cloud time", "measured", lambda _, r: si(r.cloud_s, "s")),
+    Column("code_shape", "code\nC×H×W", None, _code),
+    Column("raw_bits", "raw\nbits", "modelled", _sent(lambda r: r.raw_bits)),
+    Column("packed_bits", "packed\nbits", "modelled", _sent(lambda r: r.packed_bits)),
+    Column("payload_bits", "sent\nbits", "measured", _sent(lambda r: r.payload_bits)),
+    Column("wire_bytes", "wire\nbytes", "modelled", _sent(lambda r: r.wire_bytes)),
+    Column("edge_s", "edge sim.\ntime", "measured", lambda _, r: si(r.edge_s, "s")),
+    Column("roundtrip_s", "round\ntrip", "measured", lambda _, r: si(r.roundtrip_s, "s")),
+    Column("cloud_s", "cloud\ntime", "measured", lambda _, r: si(r.cloud_s, "s")),
 )
 
 
@@ -100,13 +107,20 @@ class LayerColumn:
 
 LAYER_COLUMNS: tuple[LayerColumn, ...] = (
     LayerColumn("syn_ops", "SynOps", lambda x: count(x.syn_ops)),
-    LayerColumn("syn_ops_nonzero", "of weight ≠ 0", lambda x: count(x.syn_ops_nonzero)),
+    LayerColumn("syn_ops_nonzero", "of weight\n≠ 0", lambda x: count(x.syn_ops_nonzero)),
     LayerColumn("macs", "MACs", lambda x: count(x.macs)),
-    LayerColumn("dendrite_updates", "neuron updates", lambda x: count(x.dendrite_updates)),
-    LayerColumn("spikes_in", "spikes in", lambda x: count(x.spikes_in)),
-    LayerColumn("axon_out", "spikes out", lambda x: count(x.axon_out)),
-    LayerColumn("firing_rate", "firing rate", lambda x: percent(x.firing_rate)),
+    LayerColumn("dendrite_updates", "neuron\nupdates", lambda x: count(x.dendrite_updates)),
+    LayerColumn("spikes_in", "spikes\nin", lambda x: count(x.spikes_in)),
+    LayerColumn("axon_out", "spikes\nout", lambda x: count(x.axon_out)),
+    LayerColumn("firing_rate", "firing\nrate", lambda x: percent(x.firing_rate)),
 )
+
+
+def layer_total(layers: Sequence[LayerRow]) -> LayerRow:
+    """Counts summed over layers; a firing rate has no sum and is 0."""
+    counts = [c.key for c in LAYER_COLUMNS if c.key != "firing_rate"]
+    sums = {key: sum(getattr(x, key) for x in layers) for key in counts}
+    return LayerRow(name="total", side="", firing_rate=0.0, **sums)
 
 
 def answer_columns(results: Results) -> tuple[Column, ...]:

@@ -30,7 +30,7 @@ def count(value: float | None) -> str:
     if value >= 999_999.5:
         return si(value, "")
     if value < 100 and value != round(value):
-        return f"{value:.2f}"
+        return f"{value:.2f}" if value < 10 else f"{value:.1f}"
     return f"{value:,.0f}"
 
 

@@ -1,11 +1,12 @@
-"""Tables for the terminal; each fits 100 columns."""
+"""Tables for the terminal: two of at most 100 columns; in a narrower one, more and narrower."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -17,21 +18,23 @@ from neucodex_lava.report.columns import (
     Kind,
     answer_columns,
     by_split,
+    layer_total,
 )
 from neucodex_lava.report.results import LayerRow, Results
-from neucodex_lava.report.si import si
+from neucodex_lava.report.si import DASH, si
 from neucodex_lava.report.summary import best_row
 
 _STYLES: dict[Kind, str] = {"measured": "green", "simulated": "cyan", "modelled": "yellow"}
 NO_CUT = "no cut"
+_UNBOUNDED = 10_000
 
 
 def results_table(results: Results) -> RenderableType:
     """All rows by split point: answers and energy, then link and time, then a legend."""
     return Group(
-        _rows(results, "Accuracy and edge energy, per sample", answer_columns(results)),
+        _Rows(results, "Accuracy and edge energy, per sample", answer_columns(results)),
         Text(),
-        _rows(results, "Link and time, per sample", LINK_COLUMNS),
+        _Rows(results, "Link and time, per sample", LINK_COLUMNS),
         Text(),
         legend(),
     )
@@ -48,21 +51,22 @@ def legend() -> Text:
 
 
 def ledger_table(layers: Sequence[LayerRow], title: str = "Counts per sample") -> Table:
-    """Counts per layer, with a total; `layers` in network order."""
-    table = _table(title)
-    table.add_column("layer", overflow="fold")
+    """Counts per layer, edge and cloud apart, each with its total; all are simulated."""
+    table = _table(f"{title} (simulated)")
+    table.add_column("layer", no_wrap=True)
     for column in LAYER_COLUMNS:
-        table.add_column(_heading(column.heading, "simulated"), justify="right")
-    edge, cloud = ([x for x in layers if (x.side == "cloud") is side] for side in (False, True))
-    for name, part in (("edge", edge), ("cloud", cloud)):
+        table.add_column(_heading(column.heading), justify="right", overflow="fold")
+    for side in ("edge", "cloud"):
+        part = [x for x in layers if (x.side == "cloud") is (side == "cloud")]
+        if not part:
+            continue
         for layer in part:
             table.add_row(Text(layer.name), *(c.show(layer) for c in LAYER_COLUMNS))
-        if part:
-            total = _total(part)
-            cells = [c.show(total) if c.key in _SUMMED else "" for c in LAYER_COLUMNS]
-            table.add_section()
-            table.add_row(f"{name} total", *cells, style="bold")
-            table.add_section()
+        table.add_section()
+        total = layer_total(part)
+        cells = [c.show(total) if c.key != "firing_rate" else "" for c in LAYER_COLUMNS]
+        table.add_row(f"{side} total", *cells, style="bold")
+        table.add_section()
     return table
 
 
@@ -88,45 +92,65 @@ def energy_table(
     return table
 
 
-_SUMMED = {"syn_ops", "syn_ops_nonzero", "macs", "dendrite_updates", "axon_out"}
-
-
-def _total(layers: Sequence[LayerRow]) -> LayerRow:
-    sums = {key: sum(getattr(x, key) for x in layers) for key in _SUMMED}
-    return LayerRow(name="", side="", spikes_in=0.0, firing_rate=0.0, **sums)
-
-
 def _table(title: str) -> Table:
     return Table(
         title=Text(title, style="bold"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
+        show_edge=False,
         pad_edge=False,
-        padding=(0, 2, 0, 0),
+        padding=(0, 1, 0, 0),
         header_style="",
     )
 
 
-def _heading(words: str, kind: Kind | None) -> Text:
+def _heading(words: str, kind: Kind | None = None) -> Text:
     text = Text(words, style="bold")
     if kind is not None:
         text.append(f"\n{kind}", style=f"not bold {_STYLES[kind]}")
     return text
 
 
-def _rows(results: Results, title: str, columns: Sequence[Column]) -> Table:
-    # Columns in which no row has a figure (times where no bridge ran) would only take width.
-    shown = [c for c in columns if any(c.show(results, r) != "–" for r in results.rows)]
-    table = _table(title)
-    table.add_column("", overflow="fold")
-    for column in shown:
-        table.add_column(_heading(column.heading, column.kind), justify="right")
-    best = best_row(results)
-    for split, rows in by_split(results).items():
-        table.add_row(Text(split or NO_CUT, style="bold"))
-        for row in rows:
-            name = Text(f" {row.configuration}")
-            style = "bold" if row is best else ""
-            table.add_row(name, *(c.show(results, row) for c in shown), style=style)
-        table.add_section()
-    return table
+@dataclass(frozen=True)
+class _Rows:
+    """Rows by split point, in as many tables side by side as the width asks for."""
+
+    results: Results
+    title: str
+    columns: tuple[Column, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # Columns in which no row has a figure (times where no bridge ran) would only take width.
+        left = [c for c in self.columns if any(text != DASH for text in self._cells(c))]
+        title = self.title
+        unbounded = options.update(width=_UNBOUNDED)
+        while left:
+            fitting = len(left)
+            table = self._table(title, left)
+            while (
+                fitting > 1
+                and console.measure(table, options=unbounded).maximum > options.max_width
+            ):
+                fitting -= 1
+                table = self._table(title, left[:fitting])
+            yield table
+            left, title = left[fitting:], f"{self.title} (continued)"
+
+    def _cells(self, column: Column) -> list[str]:
+        return [column.show(self.results, row) for row in self.results.rows]
+
+    def _table(self, title: str, columns: list[Column]) -> Table:
+        table = _table(title)
+        table.add_column("", overflow="fold")
+        for column in columns:
+            heading = _heading(column.heading, column.kind)
+            table.add_column(heading, justify="right", no_wrap=True, overflow="fold")
+        best = best_row(self.results)
+        for split, rows in by_split(self.results).items():
+            table.add_row(Text(split or NO_CUT, style="bold"))
+            for row in rows:
+                cells = (c.show(self.results, row) for c in columns)
+                style = "bold" if row is best else ""
+                table.add_row(Text(f" {row.configuration}"), *cells, style=style)
+            table.add_section()
+        return table

@@ -195,12 +195,15 @@ def check_extra(
         problems.append(f"Python {python[0]}.{python[1]}, needs {wanted}")
     if not requirements:
         problems.append(f"{DISTRIBUTION} itself is not installed")
+    absent: list[str] = []
     for need in (r for r in requirements if r.extra in ("base", name)):
         version = versions.get(need.name)
         if version is None:
-            problems.append(f"{need.name} is missing")
+            absent.append(need.name)
         elif not allows(need.bounds, version):
             problems.append(f"{need.name} {version}, needs {need.bounds}")
+    if absent:
+        problems.append(f"not installed: {', '.join(dict.fromkeys(absent))}")
     if not problems:
         return Extra(name, True, wanted)
     target = "." if name == "base" else f"'.[{name}]'"

@@ -116,8 +116,8 @@ def test_everything_is_ready_where_everything_fits() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "python", "problems"),
     [
-        ("base", {"rich": None}, (3, 10), ("rich is missing",)),
-        ("edge", {"rich": None}, (3, 10), ("rich is missing",)),
+        ("base", {"rich": None}, (3, 10), ("not installed: rich",)),
+        ("edge", {"rich": None}, (3, 10), ("not installed: rich",)),
         ("edge", {"numpy": "2.1.0"}, (3, 10), ("numpy 2.1.0, needs <2",)),
         ("cloud", {"numpy": "2.1.0"}, (3, 13), ()),
         ("train", {"setuptools": "82.0.1"}, (3, 10), ("setuptools 82.0.1, needs <82,>=77",)),
@@ -125,9 +125,9 @@ def test_everything_is_ready_where_everything_fits() -> None:
         ("base", {}, (3, 9), ("Python 3.9, needs 3.10 or later",)),
         (
             "train",
-            {"lava-dl": None, "lava-nc": "0.9.0"},
+            {"lava-dl": None, "setuptools": None, "lava-nc": "0.9.0"},
             (3, 10),
-            ("lava-dl is missing", "lava-nc 0.9.0, needs ==0.10.0"),
+            ("lava-nc 0.9.0, needs ==0.10.0", "not installed: lava-dl, setuptools"),
         ),
     ],
 )

@@ -1,0 +1,1 @@
+"""The training wing: differentiable networks of SLAYER blocks."""

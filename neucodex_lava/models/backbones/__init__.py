@@ -1,0 +1,1 @@
+"""Networks to train: each a list of nodes with split points."""

@@ -1,0 +1,331 @@
+"""Blocks of SLAYER synapses and neurons: one block is one node of the later IntegerNet.
+
+A block sums its synapses (residual joins are two synapses into one membrane), adds biases and drives
+one SLAYER neuron. It works in two phases:
+
+* **float**: v <- v/2 + x, threshold 2 (the paper's LIF with tau = 2, threshold 1); batch norm with
+  batch statistics while training;
+* **integer**: batch norm folded with frozen running statistics, multiplied by the block's gain g and
+  rounded straight-through to even 8-bit weights and integer biases, threshold 2g. The forward pass
+  is then on the exact integers of docs/semantics.md.
+
+Two paths compute the same spikes: the fast one (`models.neurons.lif`, time folded into the batch),
+and SLAYER's own modules (`forward_slayer`).
+
+Arrays inside a network are (T, N, C, H, W); SLAYER's are (N, C, H, W, T).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neucodex_lava.integer_net import (
+    BIAS_MAX,
+    INPUT,
+    SUM_MAX,
+    THRESHOLD_MAX,
+    WEIGHT_MAX,
+    ConnectionKind,
+    Shape,
+)
+from neucodex_lava.models.neurons import FLOAT_SCALE, integrate, lif, slayer_neuron
+from neucodex_lava.models.slayer import cuba
+from neucodex_lava.models.slayer import synapse as slayer_synapse
+
+FLOAT_THRESHOLD = 2.0
+VOLTAGE_DECAY = 0.5
+HEADROOM = 0.9
+"""Share of each limit that a gain may use, so that weights may still grow while training."""
+
+
+def round_straight_through(x: Tensor) -> Tensor:
+    """Round, with the gradient of the identity."""
+    return x + (torch.round(x) - x).detach()
+
+
+class Synapses(nn.Module):
+    """Weights from one source, with their batch norm.
+
+    Args:
+        source: name of the node the spikes come from, or ``"input"``.
+        kind: as in IntegerNet.
+        source_shape: (C, H, W) of the source.
+        out: output channels (or neurons, for dense).
+        kernel, stride: of convolutions; padding keeps the size for stride 1.
+        norm: whether a batch norm follows.
+        pooled: dense only: average each channel over its positions first (one weight per channel).
+    """
+
+    def __init__(
+        self,
+        source: str,
+        kind: ConnectionKind,
+        source_shape: Shape,
+        out: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        norm: bool = True,
+        pooled: bool = False,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.kind: ConnectionKind = kind
+        self.source_shape = source_shape
+        self.out = out
+        self.kernel, self.stride, self.pooled = kernel, stride, pooled
+        self.padding = (kernel - 1) // 2
+        self.output_padding = stride - kernel + 2 * self.padding if kind == "conv_transpose" else 0
+        self.positions = source_shape[1] * source_shape[2]
+        channels = source_shape[0]
+        self.synapse: Any = None
+        if kind == "conv":
+            self.synapse = slayer_synapse.Conv(channels, out, kernel, stride, self.padding)
+        elif kind == "conv_transpose":
+            self.synapse = slayer_synapse.ConvTranspose(channels, out, kernel, stride, self.padding)
+            self.synapse.output_padding = (self.output_padding, self.output_padding, 0)
+        elif kind == "dense":
+            neurons = channels if pooled else channels * self.positions
+            self.synapse = slayer_synapse.Dense(neurons, out)
+        self.bn = nn.BatchNorm2d(out) if norm else None
+        if self.bn is not None:
+            # Threshold-dependent normalisation (tdBN, Zheng et al., AAAI 2021): with unit variance
+            # hardly any neuron would reach the threshold of 2 in its first timesteps.
+            nn.init.constant_(self.bn.weight, FLOAT_THRESHOLD)
+        self.bias = None if norm or kind == "identity" else nn.Parameter(torch.zeros(out))
+        if self.synapse is not None:
+            fan_in = self.synapse.weight[0].numel()
+            if kind == "conv_transpose":
+                fan_in = channels * kernel * kernel / stride**2
+            nn.init.normal_(self.synapse.weight, std=math.sqrt(2.0 / fan_in))
+
+    def output_shape(self) -> Shape:
+        """(C, H, W) these synapses give."""
+        if self.kind == "identity":
+            return self.source_shape
+        if self.kind == "dense":
+            return self.out, 1, 1
+        size = [
+            (n + 2 * self.padding - self.kernel) // self.stride + 1
+            if self.kind == "conv"
+            else (n - 1) * self.stride - 2 * self.padding + self.kernel + self.output_padding
+            for n in self.source_shape[1:]
+        ]
+        return self.out, size[0], size[1]
+
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """Weights and bias with the batch norm's running statistics folded in (float).
+
+        Returns:
+            Weights in SLAYER's layout, and bias (out,). A pooled dense layer's weights are divided
+            by its number of positions.
+        """
+        if self.kind == "identity":
+            return torch.ones(()), torch.zeros(self.out)
+        weight: Tensor = self.synapse.weight
+        if self.bn is None:
+            assert self.bias is not None
+            return weight / (self.positions if self.pooled else 1), self.bias
+        assert self.bn.running_mean is not None
+        assert self.bn.running_var is not None
+        factor = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)
+        shape = [1] * weight.dim()
+        shape[1 if self.kind == "conv_transpose" else 0] = -1
+        return weight * factor.view(shape), self.bn.bias - self.bn.running_mean * factor
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
+        """Weighted sums (T, N, C, H, W) of spikes `x` (T, N, C, H, W), time folded into the batch."""
+        if self.kind == "identity":
+            return x * weight
+        steps, samples = x.shape[:2]
+        if self.kind == "dense":
+            flat = x.flatten(3).sum(3) if self.pooled else x.flatten(2)
+            out = F.linear(flat.flatten(0, 1), weight.flatten(1))
+            return out.reshape(steps, samples, self.out, 1, 1)
+        images, w = x.flatten(0, 1), weight.squeeze(-1)
+        if self.kind == "conv":
+            out = F.conv2d(images, w, None, self.stride, self.padding)
+        else:
+            out = F.conv_transpose2d(
+                images, w, None, self.stride, self.padding, self.output_padding
+            )
+        return out.unflatten(0, (steps, samples))
+
+    def float_drive(self, x: Tensor) -> Tensor:
+        """Normalised input current of the float phase, (T, N, C, H, W)."""
+        if self.kind == "identity":
+            return x
+        weight: Tensor = self.synapse.weight
+        drive = self.apply(x, weight / self.positions if self.pooled else weight)
+        if self.bn is not None:
+            return self.bn(drive.flatten(0, 1)).unflatten(0, drive.shape[:2])
+        assert self.bias is not None
+        return drive + self.bias[:, None, None]
+
+
+class SpikingBlock(nn.Module):
+    """One node: synapses into one membrane, and a SLAYER neuron (or an integrating readout).
+
+    Args:
+        name: node name, unique in the network; letters, digits and underscores.
+        synapses: at least one; all give the same shape.
+        readout: integrate instead of spike.
+        timesteps: T_max, for the readout's limit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        synapses: Sequence[Synapses],
+        *,
+        readout: bool = False,
+        timesteps: int = 1,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.synapses = nn.ModuleList(synapses)
+        self.readout = readout
+        self.timesteps = timesteps
+        self.shape = synapses[0].output_shape()
+        self.gain = 0.0
+        self.neuron = self._neuron(FLOAT_THRESHOLD, FLOAT_SCALE)
+
+    def _neuron(self, threshold: float, scale: int) -> cuba.Neuron:
+        neuron = slayer_neuron(threshold, 0.0 if self.readout else VOLTAGE_DECAY, scale)
+        if self.readout:
+            # SLAYER's own way to say "no spikes": block.cuba.Affine sets the same.
+            neuron._threshold = -1.0
+        return neuron
+
+    @property
+    def integer(self) -> bool:
+        """Whether the block is in its integer phase."""
+        return self.gain > 0
+
+    def links(self) -> list[Synapses]:
+        """The synapses, typed."""
+        return [s for s in self.synapses if isinstance(s, Synapses)]
+
+    def set_gain(self, gain: float) -> None:
+        """Enter the integer phase with this gain: threshold 2g, weights times g."""
+        self.gain = gain
+        threshold = 1.0 if self.readout else 2.0 * gain
+        self.neuron = self._neuron(threshold, 1).to(next(self.parameters()).device)
+
+    def choose_gain(self, input_bits: int = 1) -> float:
+        """The largest gain whose weights, biases and sums stay within `HEADROOM` of the limits."""
+        with torch.no_grad():
+            largest_weight, bias = 0.0, torch.zeros(self.shape[0])
+            positive, negative = torch.zeros(self.shape[0]), torch.zeros(self.shape[0])
+            joins = False
+            for link in self.links():
+                weight, b = (x.detach().cpu() for x in link.fold())
+                bias = bias + b
+                scale = float((1 << input_bits) - 1) if link.source == INPUT else 1.0
+                if link.kind == "identity":
+                    joins = True
+                    positive = positive + scale
+                    continue
+                largest_weight = max(largest_weight, float(weight.abs().max()))
+                repeat = link.positions if link.pooled else 1
+                axes = [i for i in range(weight.dim()) if i != (link.kind == "conv_transpose")]
+                positive = positive + scale * repeat * weight.clamp(min=0).sum(axes)
+                negative = negative + scale * repeat * (-weight).clamp(min=0).sum(axes)
+            largest_bias = float(bias.abs().max())
+            sums = [float(positive.max())]
+            if self.readout:
+                both = torch.maximum(positive, negative) + bias.abs()
+                sums.append(self.timesteps * float(both.max()))
+            else:
+                sums.append(float((negative + bias.abs()).max()) / VOLTAGE_DECAY)
+            bounds = [
+                WEIGHT_MAX / max(largest_weight, 1e-9),
+                BIAS_MAX / max(largest_bias, 1e-9),
+                SUM_MAX / max(*sums, 1e-9),
+                THRESHOLD_MAX / 2,
+            ]
+        limit = HEADROOM * min(bounds)
+        if self.readout:
+            return limit
+        if joins:
+            return float(largest_even_mantissa(limit))
+        return math.floor(2 * limit) / 2
+
+    def integer_weights(self, link: Synapses) -> Tensor:
+        """Even integer weights of one connection in SLAYER's layout, by SLAYER's own quantiser.
+
+        An identity's weight is the gain itself.
+        """
+        weight, _ = link.fold()
+        if link.kind == "identity":
+            return weight * self.gain
+        return self.neuron.quantize_8bit(weight * self.gain)
+
+    def integer_bias(self) -> Tensor:
+        """Integer bias per channel, (C,)."""
+        device = next(self.parameters()).device
+        total = torch.zeros(self.shape[0], device=device)
+        for link in self.links():
+            total = total + link.fold()[1].to(device)
+        return round_straight_through(total * self.gain).clamp(-BIAS_MAX, BIAS_MAX)
+
+    def forward(self, values: dict[str, Tensor]) -> Tensor:
+        """Spikes (or the readout's running sums), (T, N, C, H, W), on the fast path.
+
+        Args:
+            values: spikes of the nodes before, by name, each (T, N, C, H, W).
+        """
+        drive: Tensor | None = None
+        for link in self.links():
+            x = values[link.source]
+            part = (
+                link.apply(x, self.integer_weights(link)) if self.integer else link.float_drive(x)
+            )
+            drive = part if drive is None else drive + part
+        assert drive is not None
+        if self.integer:
+            # Fast convolutions may be off by less than a half; sums are integers.
+            drive = round_straight_through(drive) + self.integer_bias()[:, None, None]
+        return integrate(drive) if self.readout else lif(drive, self.neuron)
+
+    def forward_slayer(self, values: dict[str, Tensor]) -> Tensor:
+        """The same spikes or sums from SLAYER's own synapses and neuron, (N, C, H, W, T)."""
+        drive: Tensor | None = None
+        for link in self.links():
+            x = values[link.source]
+            if link.kind == "identity":
+                part = x * self.integer_weights(link)
+            else:
+                link.synapse.pre_hook_fx = lambda _weight, link=link: self.integer_weights(link)
+                part = link.synapse(x.sum((2, 3), keepdim=True) if link.pooled else _flat(link, x))
+                link.synapse.pre_hook_fx = None
+            drive = part if drive is None else drive + part
+        assert drive is not None
+        bias = self.integer_bias()[:, None, None, None]
+        self.neuron.norm = lambda current: current + bias
+        self.neuron.shape = None
+        current, voltage = self.neuron.dynamics(torch.round(drive))
+        del current
+        return voltage if self.readout else self.neuron.spike(voltage)
+
+
+def _flat(link: Synapses, x: Tensor) -> Tensor:
+    """A dense synapse sees (N, C*H*W, 1, 1, T)."""
+    return x.flatten(1, 3)[:, :, None, None] if link.kind == "dense" else x
+
+
+def largest_even_mantissa(limit: float) -> int:
+    """The largest integer w * 2^e <= limit with w even, 2 <= w <= 254: what an identity can weigh."""
+    if limit < 2:
+        raise ValueError(f"no identity weight is as small as {limit:g}")
+    exponent = max(0, math.ceil(math.log2((limit + 1) / WEIGHT_MAX)))
+    while math.floor(limit / 2**exponent) > WEIGHT_MAX + 1:
+        exponent += 1
+    mantissa = min(WEIGHT_MAX, 2 * math.floor(limit / 2**exponent / 2))
+    return mantissa << exponent

@@ -1,0 +1,22 @@
+"""SLAYER, imported once and quietly: its package prints to stdout when some demo data is missing,
+and stdout belongs to the results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+from neucodex_lava.errors import MissingDependencyError
+
+try:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        from lava.lib.dl.slayer import synapse
+        from lava.lib.dl.slayer.neuron import cuba
+except ImportError as missing:
+    raise MissingDependencyError(
+        f"training needs lava-dl's SLAYER, which could not be imported: {missing}",
+        "install the extra 'train' on Python 3.10: pip install 'neucodex-lava[train]'",
+    ) from missing
+
+__all__ = ["cuba", "synapse"]

@@ -1,0 +1,146 @@
+"""SplitModel: a trainable spiking network in blocks, with one cut and its split points."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from neucodex_lava.config import BottleneckConfig
+from neucodex_lava.errors import ConfigError
+from neucodex_lava.integer_net import INPUT, Shape
+from neucodex_lava.models.blocks import SpikingBlock
+
+
+class SplitModel(nn.Module):
+    """Edge head and encoder before the cut, decoder and tail after it; a base has no bottleneck.
+
+    Args:
+        input_shape: (C, H, W).
+        blocks: in order; the last is the readout.
+        split_points: cut (number of blocks before it) of each split point i = 1, 2, ...
+        timesteps: T_max.
+        input_bits: 1 for spikes, b for graded input.
+        cut: blocks that run on the edge; a base is cut at its end.
+        bottleneck: the encoder's and decoder's configuration, None for a base.
+    """
+
+    def __init__(
+        self,
+        input_shape: Shape,
+        blocks: Sequence[SpikingBlock],
+        split_points: Mapping[int, int],
+        timesteps: int,
+        input_bits: int = 1,
+        cut: int | None = None,
+        bottleneck: BottleneckConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_shape = input_shape
+        self.blocks = nn.ModuleDict({block.name: block for block in blocks})
+        self.split_points = dict(split_points)
+        self.timesteps = timesteps
+        self.input_bits = input_bits
+        self.cut = len(blocks) if cut is None else cut
+        self.bottleneck = bottleneck
+
+    def block_list(self) -> list[SpikingBlock]:
+        """The blocks in order, typed."""
+        return [b for b in self.blocks.values() if isinstance(b, SpikingBlock)]
+
+    @property
+    def readout(self) -> SpikingBlock:
+        """The last block."""
+        return self.block_list()[-1]
+
+    @property
+    def integer(self) -> bool:
+        """Whether the model is in its integer phase."""
+        return self.readout.integer
+
+    @property
+    def gains(self) -> dict[str, float]:
+        """Gain of each block in the integer phase."""
+        return {block.name: block.gain for block in self.block_list()}
+
+    def set_gains(self, gains: Mapping[str, float]) -> None:
+        """Enter the integer phase with these gains; batch norms use their running statistics."""
+        for block in self.block_list():
+            block.set_gain(float(gains[block.name]))
+        self.train(self.training)
+
+    def quantise(self) -> None:
+        """Enter the integer phase: choose every block's gain from its folded weights."""
+        self.set_gains({b.name: b.choose_gain(self.input_bits) for b in self.block_list()})
+
+    def train(self, mode: bool = True) -> SplitModel:
+        """Training mode; in the integer phase the batch norms stay frozen."""
+        super().train(mode)
+        if self.integer:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mean outputs y(t) after each timestep, (T, N, K).
+
+        Args:
+            x: input spikes or integers, (T, N, C, H, W).
+        """
+        values: dict[str, Tensor] = {INPUT: x}
+        for block in self.block_list():
+            values[block.name] = block(values)
+        sums = values[self.readout.name].flatten(2)
+        steps = torch.arange(1, len(sums) + 1, device=x.device)[:, None, None]
+        return sums / (steps * (self.readout.gain if self.integer else 1.0))
+
+    @torch.no_grad()
+    def run_slayer(
+        self, inputs: NDArray[np.uint8]
+    ) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.int64]]:
+        """Every node's spikes from SLAYER's own modules, in evaluation, on the exact integers.
+
+        Args:
+            inputs: (N, C, H, W, T).
+
+        Returns:
+            Spikes of each node, uint8 (N, C, H, W, T) (all zero for the readout), and the running
+            sums S_t, int64 (N, K, T).
+        """
+        assert self.integer, "only an integer model has exact spikes"
+        was_training = self.training
+        self.eval()
+        device = next(self.parameters()).device
+        values = {INPUT: torch.from_numpy(inputs).to(device, torch.float32)}
+        spikes: dict[str, NDArray[np.uint8]] = {}
+        for block in self.block_list():
+            values[block.name] = block.forward_slayer(values)
+            spikes[block.name] = values[block.name].cpu().numpy().astype(np.uint8)
+        last = values[self.readout.name]
+        sums = torch.trunc(last).flatten(1, 3).cpu().numpy().astype(np.int64)
+        spikes[self.readout.name] = np.zeros(last.shape, np.uint8)
+        self.train(was_training)
+        return spikes, sums
+
+    def copy(self) -> SplitModel:
+        """An independent copy."""
+        return copy.deepcopy(self)
+
+
+def require_split_point(model: SplitModel, split: int) -> int:
+    """The cut of split point SP`split`.
+
+    Raises:
+        ConfigError: the network has no such split point.
+    """
+    if split not in model.split_points:
+        last = max(model.split_points)
+        raise ConfigError(
+            f"SP{split} is not a split point of this network", f"choose one of SP1 ... SP{last}"
+        )
+    return model.split_points[split]

@@ -1,0 +1,84 @@
+"""The door out of the training wing: a trained SplitModel becomes an IntegerNet."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neucodex_lava.integer_net import (
+    DECAY_ONE,
+    EXPONENT_MAX,
+    READOUT,
+    WEIGHT_MAX,
+    Connection,
+    IntegerNet,
+    Neuron,
+    Node,
+)
+from neucodex_lava.models.blocks import VOLTAGE_DECAY, SpikingBlock, Synapses
+from neucodex_lava.models.split import SplitModel
+
+
+def to_integer_net(model: SplitModel) -> IntegerNet:
+    """The whole network in integers, with the model's cut.
+
+    Args:
+        model: in its integer phase; its gains are ``model.gains``.
+
+    Raises:
+        NetError: a limit of the hardware is broken; names the node, the limit and the value.
+    """
+    assert model.integer, "quantise the model first"
+    with torch.no_grad():
+        nodes = tuple(_node(block) for block in model.block_list())
+    return IntegerNet(model.input_shape, nodes, model.cut, model.timesteps, model.input_bits)
+
+
+def _node(block: SpikingBlock) -> Node:
+    neuron = READOUT
+    if not block.readout:
+        threshold = 2 * block.gain
+        assert threshold == int(threshold), "a gain is half an integer threshold"
+        neuron = Neuron(DECAY_ONE, int(DECAY_ONE * VOLTAGE_DECAY), int(threshold))
+    bias = block.integer_bias().cpu().numpy().astype(np.int32)
+    links = tuple(_connection(block, link) for link in block.links())
+    return Node(block.name, block.shape, neuron, bias, links)
+
+
+def _connection(block: SpikingBlock, link: Synapses) -> Connection:
+    weight = block.integer_weights(link).cpu().numpy()
+    integers = np.rint(weight).astype(np.int64)
+    assert np.array_equal(integers, weight), "the quantiser gives integers"
+    if link.kind == "identity":
+        mantissa, exponent = split_power(int(integers))
+        return Connection(link.source, "identity", np.int16(mantissa), exponent)  # type: ignore[arg-type]
+    if link.kind == "dense":
+        return Connection(link.source, "dense", _dense(link, integers))
+    return Connection(
+        link.source,
+        link.kind,
+        integers[..., 0].astype(np.int16),
+        stride=(link.stride, link.stride),
+        padding=(link.padding, link.padding),
+        output_padding=(link.output_padding, link.output_padding),
+    )
+
+
+def _dense(link: Synapses, weight: NDArray[np.int64]) -> NDArray[np.int16]:
+    """(out, C*H*W); average pooling is folded in: every position has its channel's weight."""
+    flat = weight.reshape(link.out, -1).astype(np.int16)
+    return np.repeat(flat, link.positions, axis=1) if link.pooled else flat
+
+
+def split_power(value: int) -> tuple[int, int]:
+    """An identity's weight as (even mantissa <= 254, exponent), value = mantissa * 2^exponent."""
+    exponent = 0
+    while value >> exponent > WEIGHT_MAX or (value >> exponent) & 1:
+        exponent += 1
+        if exponent > EXPONENT_MAX:
+            raise ValueError(f"{value} is no even 8-bit weight times a power of two")
+    assert (value >> exponent) << exponent == value or math.nan
+    return value >> exponent, exponent

@@ -1,0 +1,1 @@
+"""Training: base networks, the bottleneck, and the quantisation-aware phase both end with."""

@@ -1,0 +1,258 @@
+"""lava-dl's own NetX reader on our files: chains with the same spikes, everything else refused.
+
+Stock `netx.hdf5.Network` runs pipelined under stock Lava, samples back to back: the spikes of
+timestep t of sample n (both from 0) leave the last of d layers at Lava step nT + t + d.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plain import load_join_net, run_plain
+
+from neucodex_lava.edge.netx import read_netx, write_netx
+from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node, Shape
+
+netx = pytest.importorskip("lava.lib.dl.netx.hdf5")
+
+T = 3
+SAMPLES = 3
+
+
+def even(rng: np.random.Generator, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
+    return (2 * rng.integers(low // 2, high // 2 + 1, shape)).astype(np.int16)
+
+
+class Chain:
+    """A chain built layer by layer, with seeded weights and biases."""
+
+    def __init__(self, seed: int, input_shape: Shape) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.input_shape = input_shape
+        self.nodes: list[Node] = []
+
+    @property
+    def source(self) -> tuple[str, Shape]:
+        return (self.nodes[-1].name, self.nodes[-1].shape) if self.nodes else (
+            "input", self.input_shape)  # fmt: skip
+
+    def _add(self, shape: Shape, neuron: Neuron, link: Connection) -> Chain:
+        bias = self.rng.integers(-9, 30, shape[0])
+        name = f"{link.kind} {len(self.nodes)}"
+        self.nodes.append(Node(name, shape, neuron, bias, (link,)))
+        return self
+
+    def conv(self, out: int, kernel: tuple[int, int], neuron: Neuron, **geometry) -> Chain:
+        name, shape = self.source
+        per_group = shape[0] // geometry.get("groups", 1)
+        weight = even(self.rng, -60, 90, (out, per_group, *kernel))
+        link = Connection(name, "conv", weight, **geometry)
+        return self._add(link.output_shape(shape), neuron, link)
+
+    def dense(self, out: int, neuron: Neuron, low: int = -60, high: int = 90) -> Chain:
+        name, shape = self.source
+        weight = even(self.rng, low, high, (out, int(np.prod(shape))))
+        return self._add((out, 1, 1), neuron, Connection(name, "dense", weight))
+
+    def net(self, timesteps: int = T) -> IntegerNet:
+        return IntegerNet(self.input_shape, tuple(self.nodes), len(self.nodes), timesteps)
+
+
+LIF = Neuron(threshold=70)
+
+
+def geometry() -> Chain:
+    """Rectangular everything: strides, paddings, dilations and groups differ by axis."""
+    chain = Chain(1, (2, 9, 7))
+    chain.conv(4, (3, 2), LIF, stride=(2, 1), padding=(1, 2))
+    chain.conv(6, (2, 3), Neuron(1000, 500, 90), padding=(2, 1), dilation=(2, 1), groups=2)
+    return chain.conv(6, (1, 2), LIF, stride=(1, 3), groups=6)
+
+
+def classifier() -> Chain:
+    chain = Chain(2, (2, 6, 5))
+    chain.conv(3, (3, 3), LIF, padding=(1, 1)).conv(4, (3, 3), LIF, stride=(2, 2), padding=(1, 0))
+    return chain.dense(7, Neuron(2048, 1024, 120)).dense(5, Neuron(4096, 4096, 10))
+
+
+def with_readout() -> Chain:
+    return Chain(3, (1, 4, 4)).conv(3, (2, 2), LIF).dense(6, LIF).dense(4, READOUT)
+
+
+def dense_only() -> Chain:
+    """Dense from a 3-D input; current without decay, voltage without decay, threshold 0."""
+    chain = Chain(4, (2, 3, 2)).dense(8, Neuron(0, 0, 150)).dense(6, Neuron(1, 4096, 0))
+    return chain.dense(5, Neuron(4095, 4095, 400), low=0, high=254)
+
+
+def extreme_weights() -> Chain:
+    chain = Chain(5, (1, 4, 3)).conv(2, (2, 2), LIF)
+    weight = np.array([[-256, 254, 2, -2] * 3, [254] * 12, [-256] * 12], np.int16)
+    link = Connection(chain.source[0], "dense", weight)
+    return chain._add((3, 1, 1), LIF, link)
+
+
+CHAINS = [geometry, classifier, with_readout, dense_only, extreme_weights]
+
+
+def load_stock(path: Path, timesteps: int = T):
+    return netx.Network(net_config=str(path), reset_interval=timesteps, reset_offset=1)
+
+
+def run_stock(
+    path: Path, net: IntegerNet, spikes: np.ndarray, *, last_potential: bool = False
+) -> np.ndarray:
+    """Spikes of the last node, (N, C, H, W, T), or its potential at the very end."""
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.io.sink import RingBuffer as Sink
+    from lava.proc.io.source import RingBuffer as Source
+
+    samples, timesteps = spikes.shape[0], spikes.shape[-1]
+    network = load_stock(path, timesteps)
+    steps = samples * timesteps + len(net.nodes)
+    # N C H W T -> W H C step; a network that begins with a dense layer takes C, H, W flattened.
+    train = np.moveaxis(spikes, 0, -2).reshape(*net.input_shape, -1)
+    if net.nodes[0].connections[0].kind == "dense":
+        train = train.reshape(-1, train.shape[-1])
+    else:
+        train = train.transpose(2, 1, 0, 3)
+    padding = [(0, 0)] * (train.ndim - 1) + [(0, steps - train.shape[-1])]
+    source = Source(data=np.pad(train, padding).astype(np.int32))
+    sink = Sink(shape=network.out.shape, buffer=steps)
+    source.s_out.connect(network.inp)
+    network.out.connect(sink.a_in)
+    network.run(RunSteps(steps), Loihi2SimCfg(select_tag="fixed_pt"))
+    try:
+        if last_potential:
+            return network.layers[-1].neuron.v.get().astype(np.int64)
+        out = sink.data.get().astype(np.int64)
+    finally:
+        network.stop()
+    if out.ndim == 4:
+        out = out.transpose(2, 1, 0, 3)
+    start = len(net.nodes)
+    window = out[..., start : start + samples * timesteps]
+    return np.moveaxis(window.reshape(*net.nodes[-1].shape, samples, timesteps), -2, 0)
+
+
+def some_spikes(net: IntegerNet, seed: int = 7) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.random((SAMPLES, *net.input_shape, net.timesteps)) < 0.5).astype(np.uint8)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("make", CHAINS)
+def test_stock_netx_gives_the_same_spikes_on_a_chain(make, tmp_path: Path) -> None:
+    net = make().net()
+    path = tmp_path / "chain.net"
+    write_netx(net, path)
+    assert read_netx(path) == net
+    spikes = some_spikes(net)
+    expected, _, _ = run_plain(net, spikes)
+    last = expected[net.nodes[-1].name]
+    for name, out in expected.items():
+        if not net.node(name).neuron.is_readout:
+            assert 0 < out.mean() < 1, f"{name} proves nothing"
+    assert np.array_equal(run_stock(path, net, spikes), last)
+
+
+@pytest.mark.lava
+def test_stock_netx_integrates_a_readout_to_the_same_sum(tmp_path: Path) -> None:
+    net = with_readout().net()
+    path = tmp_path / "chain.net"
+    write_netx(net, path)
+    spikes = some_spikes(net)
+    _, potential, _ = run_plain(net, spikes)
+    expected = potential[net.nodes[-1].name][-1, :, 0, 0, -1]
+    assert np.unique(expected).size > 1
+    assert np.array_equal(run_stock(path, net, spikes, last_potential=True), expected)
+
+
+def _identity() -> IntegerNet:
+    link = Connection("input", "identity", np.int16(200))
+    node = Node("same", (2, 3, 3), LIF, np.zeros(2, int), (link,))
+    return IntegerNet((2, 3, 3), (node,), 1, T)
+
+
+def _transposed() -> IntegerNet:
+    link = Connection("input", "conv_transpose", np.full((2, 1, 2, 2), 4, np.int16))
+    node = Node("up", (1, 4, 4), LIF, np.zeros(1, int), (link,))
+    return IntegerNet((2, 3, 3), (node,), 1, T)
+
+
+def _with_weight(net: IntegerNet, index: int, **changes) -> IntegerNet:
+    node = net.nodes[index]
+    return net.with_nodes(replace(node, connections=(replace(node.connections[0], **changes),)))
+
+
+def _spatial_dense() -> IntegerNet:
+    link = Connection("input", "dense", np.full((8, 4), 100, np.int16))
+    node = Node("map", (2, 2, 2), LIF, np.zeros(2, int), (link,))
+    return IntegerNet((4, 1, 1), (node,), 1, T)
+
+
+def _conv_after_dense() -> IntegerNet:
+    return Chain(6, (1, 3, 3)).dense(4, LIF).conv(2, (1, 1), LIF).net()
+
+
+def _skip() -> IntegerNet:
+    net = Chain(7, (2, 4, 4)).conv(2, (1, 1), LIF).conv(2, (1, 1), LIF).net()
+    return _with_weight(net, 1, source="input")
+
+
+NOT_FOR_STOCK = {
+    "a join": load_join_net(3)[0],
+    "a whole net with a join": load_join_net(5)[0],
+    "a skipped layer": _skip(),
+    "an identity": _identity(),
+    "a transposed convolution": _transposed(),
+    "an exponent": _with_weight(geometry().net(), 0, exponent=1),
+    "graded input": replace(classifier().net(), input_bits=4),
+    "a dense layer with a map": _spatial_dense(),
+    "a convolution after a dense layer": _conv_after_dense(),
+    "dense weights all negative": _with_weight(
+        dense_only().net(), 1, weight=np.full((6, 8), -2, np.int16)
+    ),
+    "dense weights all zero": _with_weight(
+        dense_only().net(), 1, weight=np.zeros((6, 8), np.int16)
+    ),
+    "128 groups": Chain(8, (128, 2, 2)).conv(128, (2, 2), LIF, groups=128).net(),
+    "a stride of 128": Chain(9, (1, 140, 2)).conv(2, (2, 2), LIF, stride=(128, 1)).net(),
+}
+
+
+@pytest.mark.parametrize("what", NOT_FOR_STOCK)
+def test_stock_netx_refuses_what_it_would_misread(what: str, tmp_path: Path) -> None:
+    net = NOT_FOR_STOCK[what]
+    path = tmp_path / "other.net"
+    write_netx(net, path)
+    assert read_netx(path) == net.edge_part()
+    for arguments in ({}, {"skip_layers": 1}, {"skip_layers": 2}, {"num_layers": 1}):
+        with pytest.raises(NotImplementedError, match="concat"):
+            netx.Network(net_config=str(path), reset_interval=T, reset_offset=1, **arguments)
+
+
+def test_lava_garbles_exactly_the_dense_weights_that_are_refused() -> None:
+    """The rule in layout.py: from the largest weight being positive on, all is exact."""
+    from lava.lib.dl.netx.utils import optimize_weight_bits
+    from lava.utils import weightutils
+
+    def as_lava_uses(weights: np.ndarray) -> np.ndarray:
+        scaled, bits, exponent, _ = optimize_weight_bits(weights)
+        mode = weightutils.determine_sign_mode(scaled)
+        kept = weightutils.clip_weights(scaled, mode, num_bits=8)
+        kept = weightutils.truncate_weights(kept, mode, bits)
+        return kept << exponent if exponent > 0 else kept >> -exponent
+
+    assert not np.array_equal(as_lava_uses(np.full((1, 2), -2)), np.full((1, 2), -2))
+    with pytest.raises(OverflowError):
+        as_lava_uses(np.zeros((1, 2), int))
+    for high in range(2, 256, 2):
+        for low in range(-256, high + 1, 2):
+            weights = np.array([[low, high, max(low, 2), max(low, min(high, 6))]])
+            with np.errstate(divide="ignore"):
+                assert np.array_equal(as_lava_uses(weights), weights), (low, high)

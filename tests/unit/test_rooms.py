@@ -36,6 +36,7 @@ def modules_of(room: str) -> list[str]:
         ("host_bridge", "torch,lava,h5py,numba,matplotlib"),
         ("neucodex_lava.errors", "numpy,torch,lava,rich,tyro,grpc"),
         ("neucodex_lava.integer_net", "torch,lava,h5py,numba,grpc,matplotlib"),
+        ("neucodex_lava.exits", "torch,lava"),
         ("neucodex_lava.report", "torch,lava"),
         ("neucodex_lava.doctor", "numpy,torch,lava,rich,matplotlib"),
         ("neucodex_lava.edge", "torch,torchvision,lava.lib.dl"),

@@ -1,0 +1,242 @@
+"""Exit policies: the step form equals the offline form, and both equal hand-worked decisions."""
+
+import json
+import math
+import subprocess
+import sys
+import timeit
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neucodex_lava.errors import ConfigError
+from neucodex_lava.exits import (
+    POLICIES,
+    Action,
+    ConfidencePolicy,
+    ExitPolicy,
+    FixedPolicy,
+    decide,
+    decide_stepwise,
+    max_softmax,
+    policy_from_dict,
+    policy_to_dict,
+)
+
+
+def running_sums(samples: int, classes: int, t_max: int, seed: int, spread: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(-spread, spread + 1, (samples, classes, t_max)).cumsum(axis=2)
+
+
+@given(
+    classes=st.integers(1, 130),
+    t_max=st.integers(1, 8),
+    seed=st.integers(0, 2**32),
+    spread=st.sampled_from([1, 30, 2000, 100_000]),
+    gain=st.floats(0.5, 500),
+    alpha=st.floats(0.01, 1),
+    logits=st.sampled_from(["mean", "sum"]),
+    dtype=st.sampled_from([np.int64, np.int32, np.float32, np.float64]),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_confidence_policy_is_the_same_step_by_step_and_offline(
+    classes: int,
+    t_max: int,
+    seed: int,
+    spread: int,
+    gain: float,
+    alpha: float,
+    logits: Any,
+    dtype: Any,
+) -> None:
+    sums = running_sums(20, classes, t_max, seed, spread).astype(dtype)
+    policy = ConfidencePolicy(t_max, gain, alpha, logits)
+    step, offline = decide_stepwise(policy, sums), decide(policy, sums)
+    assert (step.timesteps == offline.timesteps).all()
+    assert (step.predictions == offline.predictions).all()
+    assert (step.actions == offline.actions).all()
+
+
+@given(classes=st.integers(1, 1100), seed=st.integers(0, 2**32), count=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_max_softmax_of_one_sample_is_that_of_many_to_the_last_bit(
+    classes: int, seed: int, count: int
+) -> None:
+    logits = np.random.default_rng(seed).normal(size=(count, 3, classes)) * 5
+    whole = max_softmax(logits)
+    alone = [[float(max_softmax(logits[n, t].copy())) for t in range(3)] for n in range(count)]
+    assert whole.tolist() == alone
+
+
+def test_a_threshold_exactly_at_the_confidence_stops_in_both_forms() -> None:
+    # The hardest case for equality: alpha is a confidence that was computed offline.
+    sums = running_sums(40, 10, 4, 5, 200)
+    probe = ConfidencePolicy(4, 64.0)
+    for confidence in probe.confidences(sums)[:, :3].ravel():
+        policy = ConfidencePolicy(4, 64.0, float(confidence))
+        step, offline = decide_stepwise(policy, sums), decide(policy, sums)
+        assert (step.timesteps == offline.timesteps).all()
+        above = ConfidencePolicy(4, 64.0, min(1.0, float(np.nextafter(confidence, 2))))
+        assert (decide(above, sums).timesteps == decide_stepwise(above, sums).timesteps).all()
+
+
+def test_confidence_by_hand() -> None:
+    # gain 2: S = (4, 0) after t = 1 gives y = (2, 0); S = (12, 0) after t = 2 gives mean (3, 0)
+    sums = np.array([[[4, 12], [0, 0]]])
+    first, second = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-3))
+    policy = ConfidencePolicy(2, 2.0)
+    assert policy.confidences(sums).tolist() == [[pytest.approx(first), pytest.approx(second)]]
+    assert second > 0.9 > first  # 0.9526, 0.8808
+    three = np.concatenate([sums, sums[..., -1:]], axis=2)
+    assert decide(ConfidencePolicy(3, 2.0, 0.9), three).timesteps.tolist() == [2]
+    assert decide(ConfidencePolicy(3, 2.0, 0.88), three).timesteps.tolist() == [1]
+    assert decide(ConfidencePolicy(3, 2.0, 0.96), three).timesteps.tolist() == [3]
+    total = ConfidencePolicy(2, 2.0, logits="sum").confidences(sums)[0, 1]
+    assert total == pytest.approx(1 / (1 + math.exp(-6)))
+
+
+def test_steps_of_the_confidence_policy() -> None:
+    policy = ConfidencePolicy(3, gain=1.0, alpha=0.9)
+    assert policy.step(None, 1, np.array([1, 1, 1])) == (None, Action.CONTINUE)
+    assert policy.step(None, 1, np.array([9, 1, 1])) == (None, Action.STOP)
+    assert policy.step(None, 2, np.array([4, 1, 1])) == (None, Action.CONTINUE)
+    assert policy.step(None, 3, np.array([1, 1, 1])) == (None, Action.STOP)
+
+
+def test_the_prediction_is_that_of_the_timestep_it_stopped_at() -> None:
+    sums = np.array([[[0, 9], [9, 0]], [[9, 9], [9, 0]]])
+    exits = decide(ConfidencePolicy(2, 1.0, 0.9), sums)
+    assert exits.timesteps.tolist() == [1, 2]
+    assert exits.predictions.tolist() == [1, 0]
+    assert exits.histogram(2) == [1, 1]
+    tie = decide(FixedPolicy(2, 1), sums)
+    assert tie.predictions.tolist() == [1, 0]  # the first of equal sums
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e-300, 0.0])
+def test_huge_sums_neither_overflow_nor_warn(value: float) -> None:
+    with np.errstate(all="raise", under="ignore"):
+        sums = np.array([[value], [0.0]])[None]
+        confidence = float(ConfidencePolicy(1, 1.0).confidences(sums)[0, 0])
+    assert confidence == (0.5 if abs(value) < 1 else 1.0)
+
+
+def test_alpha_of_one_stops_early_only_when_certain_to_the_last_bit() -> None:
+    policy = ConfidencePolicy(2, 1.0, 1.0)
+    assert policy.step(None, 1, np.array([30.0, 0.0]))[1] is Action.CONTINUE
+    assert policy.step(None, 1, np.array([60.0, 0.0]))[1] is Action.STOP
+
+
+@pytest.mark.parametrize(("timesteps", "expected"), [(None, 4), (1, 1), (3, 3), (4, 4)])
+def test_the_fixed_policy_ignores_the_logits(timesteps: int | None, expected: int) -> None:
+    sums = running_sums(7, 10, 4, 1, 100_000)
+    policy = FixedPolicy(4, timesteps)
+    for exits in (decide(policy, sums), decide_stepwise(policy, sums)):
+        assert exits.timesteps.tolist() == [expected] * 7
+        assert (exits.predictions == sums[..., expected - 1].argmax(axis=1)).all()
+        assert (exits.actions == Action.STOP).all()
+
+
+@pytest.mark.parametrize("policy", [FixedPolicy(3), ConfidencePolicy(3, 64.0)])
+def test_every_policy_stops_at_t_max(policy: ExitPolicy) -> None:
+    unsure = np.zeros((5, 10, 3))
+    assert decide(policy, unsure).timesteps.tolist() == [3] * 5
+    for t in (3, 4, 99):
+        assert policy.step(policy.start(), t, unsure[0, :, 0])[1] is Action.STOP
+
+
+def test_nothing_runs_on_samples_that_are_not_there() -> None:
+    for form in (decide, decide_stepwise):
+        exits = form(ConfidencePolicy(4, 64.0), np.zeros((0, 10, 4)))
+        assert exits.timesteps.shape == exits.predictions.shape == exits.actions.shape == (0,)
+        assert exits.histogram(4) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("form", [decide, decide_stepwise])
+@pytest.mark.parametrize("shape", [(5, 10), (5, 10, 3), (5, 10, 5), (5, 0, 4)])
+def test_sums_of_another_shape_are_refused(form: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"expected \(samples, classes, 4\)"):
+        form(ConfidencePolicy(4, 64.0), np.zeros(shape))
+
+
+POLICY_EXAMPLES = [
+    FixedPolicy(4),
+    FixedPolicy(4, 2),
+    ConfidencePolicy(6, 63.5, 0.8, "sum"),
+]
+
+
+@pytest.mark.parametrize("policy", POLICY_EXAMPLES, ids=repr)
+def test_policies_go_to_json_and_back(policy: ExitPolicy) -> None:
+    text = json.dumps(policy_to_dict(policy))
+    assert policy_from_dict(json.loads(text)) == policy
+
+
+def test_every_policy_in_the_table_has_an_example() -> None:
+    assert {type(p) for p in POLICY_EXAMPLES} == set(POLICIES.values())
+
+
+def test_a_policy_as_data() -> None:
+    assert policy_to_dict(ConfidencePolicy(4, 64.0)) == {
+        "name": "confidence",
+        "t_max": 4,
+        "gain": 64.0,
+        "alpha": 0.9,
+        "logits": "mean",
+    }
+    assert policy_from_dict({"name": "confidence", "t_max": 4, "gain": 64}).start() is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"name": "oracle", "t_max": 4}, "unknown exit policy 'oracle'.*confidence, fixed"),
+        ({"t_max": 4}, "unknown exit policy 'None'"),
+        ({"name": ["fixed"], "t_max": 4}, "unknown exit policy"),
+        ([], "expected an object"),
+        ({"name": "fixed"}, "t_max"),
+        ({"name": "fixed", "t_max": 4, "beta": 1}, "unknown field 'beta'"),
+        ({"name": "fixed", "t_max": "4"}, "expected int"),
+        ({"name": "fixed", "t_max": True}, "expected int"),
+        ({"name": "fixed", "t_max": 0}, "T_max is 0"),
+        ({"name": "fixed", "t_max": 4, "timesteps": 5}, r"5 timesteps is outside \[1, T_max = 4\]"),
+        ({"name": "fixed", "t_max": 4, "timesteps": 0}, "0 timesteps is outside"),
+        ({"name": "confidence", "t_max": 4}, "gain"),
+        ({"name": "confidence", "t_max": 0, "gain": 1}, "T_max is 0"),
+        ({"name": "confidence", "t_max": 4, "gain": 0}, "not a positive number"),
+        ({"name": "confidence", "t_max": 4, "gain": math.inf}, "not a positive number"),
+        ({"name": "confidence", "t_max": 4, "gain": 1, "logits": "last"}, "'last' is not one of"),
+    ]
+    + [
+        ({"name": "confidence", "t_max": 4, "gain": 1, "alpha": a}, r"is outside \(0, 1\]")
+        for a in (0, -0.1, 1.0000001, 90, math.nan, math.inf)
+    ],
+)
+def test_bad_policies_are_refused_with_one_clear_line(raw: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        policy_from_dict(raw)
+    assert "\n" not in str(caught.value)
+
+
+def test_logits_must_be_mean_or_sum() -> None:
+    with pytest.raises(ConfigError, match="not mean or sum"):
+        ConfidencePolicy(4, 1.0, logits="last")  # type: ignore[arg-type]
+
+
+def test_a_step_costs_well_under_20_microseconds() -> None:
+    policy, sums = ConfidencePolicy(4, 64.0), np.arange(10, dtype=np.float32)
+    best = min(timeit.repeat(lambda: policy.step(None, 2, sums), number=500, repeat=10)) / 500
+    assert best < 20e-6
+
+
+def test_importing_exits_brings_neither_torch_nor_lava() -> None:
+    code = (
+        "import sys, neucodex_lava.exits\n"
+        "print(sorted({'torch', 'lava', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

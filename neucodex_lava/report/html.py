@@ -20,7 +20,7 @@ from neucodex_lava.report.columns import (
     layer_total,
 )
 from neucodex_lava.report.results import Results, Row
-from neucodex_lava.report.si import times
+from neucodex_lava.report.si import DASH, times
 from neucodex_lava.report.summary import best_row, notes, summary
 
 
@@ -39,20 +39,20 @@ def render_html(results: Results) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     source = files("neucodex_lava.report").joinpath("template.html.j2").read_text("utf-8")
-    figures = [
-        plots.accuracy_energy(results),
-        plots.accuracy_payload(results),
-        plots.exit_histogram(results),
-        *(plots.layers(r) for r in results.rows if r.configuration == "D+B"),
-    ]
+    made = [plots.accuracy_energy(results), plots.accuracy_payload(results)]
+    made.append(plots.exit_histogram(results))
+    layered = [plots.layers(r) for r in results.rows if r.configuration == "D+B"]
     # Only what `svg.render` made, with every name escaped, is passed on as markup.
-    figures = [Markup(f) for f in figures if f is not None]
+    figures, layer_figures = (
+        [(plot.title, Markup(plot.svg)) for plot in part if plot] for part in (made, layered)
+    )
     return environment.from_string(source).render(
         title=f"neucodex-lava: {results.architecture} on {results.dataset}",
         summary=summary(results),
         facts=_facts(results),
         groups=[_group(results, split, rows) for split, rows in by_split(results).items()],
         figures=figures,
+        layer_figures=layer_figures,
         layer_tables=[_layer_table(r) for r in results.rows if r.layers],
         layer_columns=LAYER_COLUMNS,
         kinds=KINDS,
@@ -120,7 +120,8 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 
 def _group(results: Results, split: str | None, rows: list[Row]) -> dict[str, Any]:
-    columns = (*answer_columns(results), *LINK_COLUMNS)
+    every = (*answer_columns(results), *LINK_COLUMNS)
+    columns = [c for c in every if any(c.show(results, row) != DASH for row in rows)]
     best = best_row(results)
     shown = rows
     base = edge_only(results)
@@ -138,7 +139,7 @@ def _group(results: Results, split: str | None, rows: list[Row]) -> dict[str, An
         "reductions": [
             (
                 row.configuration,
-                [times(row.reductions[f]) if f in row.reductions else "–" for f in factors],
+                [f"{times(row.reductions[f])}×" if f in row.reductions else DASH for f in factors],
             )
             for row in rows
             if row.reductions

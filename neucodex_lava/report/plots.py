@@ -1,9 +1,9 @@
-"""The report's plots, each an ``<svg>`` element for inlining (see `svg`)."""
+"""The report's plots, as SVG for inlining (see `svg`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neucodex_lava.report import svg
 from neucodex_lava.report.columns import edge_only
@@ -24,13 +24,14 @@ _STYLES: dict[str, tuple[str, str]] = {
     "cloud-only": (svg.GREY, "X"),
 }
 _OTHER = (svg.GREY, "v")
-# One hue from light to dark on either background would vanish into one of them; so steps of a fixed
-# ramp (viridis, 15 % to 95 %) with the label on top in black or white.
-_RAMP = ("#46307e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39", "#dde318")
+# Steps of viridis; outlined, since any ramp from dark to light has an end like its background.
+_RAMP = ("#414487", "#2f6b8e", "#218e8d", "#28ae80", "#62cb5f", "#addc30", "#e2e418")
 _MAX_LAYERS = 60
+_MAX_LEGEND = 16
 
 
-def accuracy_energy(results: Results) -> str | None:
+@svg.drawn
+def accuracy_energy(results: Results) -> svg.Plot | None:
     """Accuracy against edge energy; None where no row has any."""
     rows = [r for r in results.rows if r.energy_j > 0]
     return _scatter(
@@ -46,7 +47,8 @@ def accuracy_energy(results: Results) -> str | None:
     )
 
 
-def accuracy_payload(results: Results) -> str | None:
+@svg.drawn
+def accuracy_payload(results: Results) -> svg.Plot | None:
     """Accuracy against the bits sent; None where nothing is sent."""
     rows = [r for r in results.rows if r.payload_bits > 0]
     return _scatter(
@@ -59,7 +61,7 @@ def accuracy_payload(results: Results) -> str | None:
 
 def _scatter(
     results: Results, rows: list[Row], x: Callable[[Row], float], words: tuple[str, str, str, str]
-) -> str | None:
+) -> svg.Plot | None:
     if not rows:
         return None
     name, title, label, unit = words
@@ -117,13 +119,13 @@ def _label_splits(ax: Axes, rows: list[Row], x: Callable[[Row], float]) -> None:
     """Write each point's split beside it, at the first of eight places that is still free."""
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]
     points = [ax.transData.transform((x(r), 100 * r.accuracy)) for r in rows]
-    taken = [(px - 5.0, py - 5.0, px + 5.0, py + 5.0) for px, py in points]
+    taken = [(px - 4.0, py - 4.0, px + 4.0, py + 4.0) for px, py in points]
     for row, (px, py) in zip(rows, points):
         if row.split is None:
             continue
         half, height = 3.4 * len(row.split), 10.0
         for dx, dy in _PLACES:
-            cx, cy = px + dx * (half + 7), py + dy * 12
+            cx, cy = px + dx * (half + 5), py + dy * 9
             box = (cx - half, cy - height / 2, cx + half, cy + height / 2)
             if not any(_overlap(box, other) for other in taken):
                 break
@@ -143,14 +145,15 @@ def _label_splits(ax: Axes, rows: list[Row], x: Callable[[Row], float]) -> None:
         )
 
 
-_PLACES = ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+_PLACES = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1.6), (0, -1.6))
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def exit_histogram(results: Results) -> str | None:
+@svg.drawn
+def exit_histogram(results: Results) -> svg.Plot | None:
     """Share of samples that stopped after each timestep, a bar per dynamic configuration."""
     rows = [
         r
@@ -161,6 +164,7 @@ def exit_histogram(results: Results) -> str | None:
         return None
     fig, (ax,) = svg.figure(7.2, 1.3 + 0.3 * len(rows))
     names = [f"{r.split or ''} {r.configuration}".strip()[:40] for r in rows]
+    outline: dict[str, Any] = {"height": 0.74, "edgecolor": svg.GREY, "linewidth": 0.6}
     for step in range(max(len(r.exit_histogram) for r in rows)):
         colour = _RAMP[step % len(_RAMP)]
         ink = "#000000" if step % len(_RAMP) >= 3 else "#ffffff"
@@ -168,12 +172,13 @@ def exit_histogram(results: Results) -> str | None:
             shares = [count / sum(row.exit_histogram) for count in row.exit_histogram]
             if step < len(shares) and shares[step] > 0:
                 left = 100 * sum(shares[:step])
-                ax.barh(at, 100 * shares[step], left=left, color=colour, height=0.74)
+                ax.barh(at, 100 * shares[step], left=left, color=colour, **outline)
                 if shares[step] >= 0.055:
                     middle = left + 50 * shares[step]
                     text = f"{100 * shares[step]:.0f}"
                     ax.text(middle, at, text, ha="center", va="center", color=ink, fontsize=8.5)
-        ax.barh(0, 0, color=colour, label=f"{step + 1}")
+        if step < _MAX_LEGEND:
+            ax.barh(0, 0, color=colour, label=f"{step + 1}", **outline)
     ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(0, 100)
@@ -184,7 +189,8 @@ def exit_histogram(results: Results) -> str | None:
     return svg.render(fig, "exits", "Timesteps at which samples stopped", spoken)
 
 
-def layers(row: Row) -> str | None:
+@svg.drawn
+def layers(row: Row) -> svg.Plot | None:
     """SynOps and firing rate per layer of one row, edge and cloud apart."""
     shown = row.layers[:_MAX_LAYERS]
     if not shown:

@@ -54,5 +54,6 @@ def change(factor: float | None) -> str:
 
 
 def times(factor: float) -> str:
-    """A reduction factor: ``2.79×``, ``1,365×``."""
-    return f"{factor:,.0f}×" if factor >= 100 else f"{factor:.3g}×"
+    """A factor without its sign: ``2.79``, ``37.6``, ``1,365``."""
+    decimals = 2 if factor < 10 else 1 if factor < 100 else 0
+    return f"{factor:,.{decimals}f}"

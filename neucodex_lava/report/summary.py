@@ -56,8 +56,8 @@ def _payload(results: Results, row: Row) -> str:
     packed = times(plain.packed_bits / row.payload_bits)
     raw = times(plain.raw_bits / row.payload_bits)
     return (
-        f"{text}; all timesteps without the bottleneck (F-B) would need {packed} as many "
-        f"bit-packed, {raw} as 32-bit floats."
+        f"{text}; all timesteps without the bottleneck (F-B) would take {packed} times as many "
+        f"bit-packed, {raw} times as many as 32-bit floats."
     )
 
 

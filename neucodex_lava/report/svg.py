@@ -6,12 +6,14 @@ sets the variables once per theme. Text stays text, so it is searched, scaled an
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from neucodex_lava.errors import MissingDependencyError
 from neucodex_lava.report.si import si
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 INSTALL = 'pip install "neucodex-lava[report]"'
 
@@ -37,22 +42,63 @@ PALETTE: dict[str, tuple[str, str, str]] = {  # stand-in: (CSS variable, light, 
 }
 INK, GRID, BLUE, ORANGE, GREEN, PURPLE, GREY, PAPER = PALETTE
 
+SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "neucodex-lava",
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    # A dollar sign in a name is a dollar sign.
+    "text.parse_math": False,
+    "text.usetex": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.facecolor": "none",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
 
-def figure(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of `panels` axes side by side, sizes in inches.
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot: what it shows, in a few words, and its ``<svg>`` element."""
+
+    title: str
+    svg: str
+
+
+def drawn(function: Callable[P, T]) -> Callable[P, T]:
+    """Run a function in the report's matplotlib settings, leaving the caller's as they were.
+
+    Matplotlib reads some of them when a text is made, others when it is written.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("plots need matplotlib", INSTALL) from error
-    with _settings():
-        fig = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(fig)
-        axes = [fig.add_subplot(1, panels, i + 1) for i in range(panels)]
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            import matplotlib as mpl
+        except ImportError as error:
+            raise MissingDependencyError("plots need matplotlib", INSTALL) from error
+        # A glyph the measuring font lacks is still drawn by the browser.
+        with mpl.rc_context(SETTINGS), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def figure(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of `panels` axes side by side, sizes in inches."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(fig)
+    axes = [fig.add_subplot(1, panels, i + 1) for i in range(panels)]
     for ax in axes:
         ax.grid(True, color=GRID, linewidth=0.6)
         ax.set_axisbelow(True)
@@ -75,7 +121,7 @@ def _short(value: float, unit: str) -> str:
     return f"{trimmed} {rest}".rstrip()
 
 
-def render(fig: Figure, name: str, title: str, description: str) -> str:
+def render(fig: Figure, name: str, title: str, description: str) -> Plot:
     """A figure as an ``<svg>`` element, the same text for the same figure.
 
     Args:
@@ -86,10 +132,7 @@ def render(fig: Figure, name: str, title: str, description: str) -> str:
     """
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with _settings(), warnings.catch_warnings():
-        # A name in another script than the measuring font's is still drawn by the browser.
-        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-        fig.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    fig.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     # Inside HTML neither namespace needs declaring, so the page names no outside address at all.
@@ -106,27 +149,4 @@ def render(fig: Figure, name: str, title: str, description: str) -> str:
         f'<desc id="{name}-description">{escape(description)}</desc>'
     )
     opening, rest = text.split(">", 1)
-    return opening.replace("<svg", head, 1) + ">" + labels + rest.strip()
-
-
-def _settings() -> AbstractContextManager[None]:
-    import matplotlib as mpl
-
-    return mpl.rc_context(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": "neucodex-lava",
-            "font.family": "DejaVu Sans",
-            "font.size": 10,
-            # A dollar sign in a name is a dollar sign.
-            "text.parse_math": False,
-            "text.usetex": False,
-            "axes.unicode_minus": True,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": GREY,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "legend.frameon": False,
-        }
-    )
+    return Plot(title, opening.replace("<svg", head, 1) + ">" + labels + rest.strip())

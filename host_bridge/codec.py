@@ -84,11 +84,10 @@ def _check_payload(payload: bytes, shape: Shape, bits: int) -> npt.NDArray[np.ui
         raise ProtocolError(
             f"code of {len(payload)} bytes, shape {shape} at {bits} bit takes {expected}"
         )
-    unpacked = np.unpackbits(np.frombuffer(payload, dtype=np.uint8))
     used = raw_bits(shape, bits)
-    if unpacked[used:].any():
+    if payload[-1] & (1 << (8 * expected - used)) - 1:
         raise ProtocolError("padding bits of the code are not zero")
-    return unpacked[:used]
+    return np.unpackbits(np.frombuffer(payload, dtype=np.uint8), count=used)
 
 
 def _check_values(code: Code, bits: int) -> None:

@@ -24,6 +24,9 @@ INLINE_BELOW_S: Final = 0.2e-3
 """A lone session whose latest step took less is served on the event loop: handing a step to a thread
 and back cost 0.1 ms in itself (measured, 2 cores), and there is nobody else to hold up."""
 
+_LAST_WORDS_S: Final = 1.0
+"""How long a stopping server tries to tell its open sessions so."""
+
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -85,6 +88,8 @@ class BridgeServer:
         self._inline_below_s = inline_below_s
         self._workers = ThreadPoolExecutor(thread_name_prefix="neucodex-tail")
         self._server: Any = None
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._stopping = False
 
     @property
     def address(self) -> str:
@@ -110,8 +115,17 @@ class BridgeServer:
         _LOG.info("listening on %s, %d bundle(s)", self.address, len(self._tails))
 
     async def stop(self, grace_s: float = 0.5) -> None:
-        """Take no new sessions, give the open ones `grace_s` seconds to end, then cut them off."""
-        await self._server.stop(grace_s)
+        """Take no new sessions, give the open ones `grace_s` seconds to end, then end them.
+
+        A client cannot see that a server wants to go while a stream is open, so each gets an ERROR.
+        """
+        self._stopping = True
+        ending = asyncio.create_task(self._server.stop(grace_s + _LAST_WORDS_S))
+        if self._streams:
+            await asyncio.wait(self._streams, timeout=grace_s)
+        for stream in self._streams:
+            stream.cancel()
+        await ending
         self._workers.shutdown(wait=False, cancel_futures=True)
         _LOG.info("stopped listening on %s", self.address)
 
@@ -124,18 +138,27 @@ class BridgeServer:
             )
         self.sessions += 1
         session = Session(self._tails)
+        stream = asyncio.current_task()
+        assert stream is not None
+        self._streams.add(stream)
         try:
             await self._converse(session, context)
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+            await context.write(session.refusal(BridgeError("the cloud server is stopping")))
         finally:
             # Also on the way of a cancelled or broken stream: nothing of a lost edge is kept.
             session.free()
             self.sessions -= 1
+            self._streams.discard(stream)
             _LOG.info("session %s ended", session.name)
 
     async def _converse(self, session: Session, context: Any) -> None:
+        end_of_stream = grpc().aio.EOF
         while not session.closed:
             raw = await context.read()
-            if raw is grpc().aio.EOF:
+            if raw is end_of_stream:
                 return
             try:
                 reply = await self._answer(session, raw)

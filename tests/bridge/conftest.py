@@ -10,6 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# Machines are shared: how long an example takes says nothing about whether it is right.
+settings.register_profile("bridge", deadline=None)
+settings.load_profile("bridge")
 
 
 @dataclass(eq=False)

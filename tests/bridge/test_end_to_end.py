@@ -208,10 +208,10 @@ def test_server_that_stops_within_a_session_is_noticed_at_once(make_tail):
         client.open()
         client.start_sample()
         client.step(code)
-    start = time.monotonic()
-    with pytest.raises(BridgeError, match=f"{address} at sample 0, timestep 2"):
+    with pytest.raises(BridgeError, match="the cloud server is stopping"):
         client.step(code)
-    assert time.monotonic() - start < 5.0
+    with pytest.raises(BridgeError, match="is not open"):
+        client.step(code)
     assert len(tail.alive) == 0
 
 
@@ -240,8 +240,7 @@ def test_server_that_stops_during_a_step_is_noticed(make_tail):
         assert entered.wait(10)
     thread.join(10)
     leave.set()
-    assert len(caught) == 1
-    assert caught[0].startswith(f"lost the cloud server at {address} at sample 0, timestep 1")
+    assert caught == ["the cloud server is stopping"]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,11 @@ import socket
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import host_bridge
@@ -112,8 +115,9 @@ SERVE = """
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_forever_serves_and_ends_on_a_signal(number):
+@contextmanager
+def server_process() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and its address."""
     path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(SERVE)],
@@ -124,18 +128,53 @@ def test_serve_forever_serves_and_ends_on_a_signal(number):
     )
     try:
         assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        import numpy as np
-
-        with EdgeClient(address, model="a" * 64, code_shape=(1, 2, 2), t_max=4) as client:
-            client.start_sample()
-            replies = [client.step(np.ones((1, 2, 2), np.uint8)).sums.tolist() for _ in range(3)]
-        process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        yield process, process.stdout.readline().strip()
     finally:
         process.kill()
+        process.communicate()
+
+
+def client_of(address):
+    return EdgeClient(address, model="a" * 64, code_shape=(1, 2, 2), t_max=4)
+
+
+ONES = np.ones((1, 2, 2), np.uint8)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_forever_serves_and_ends_on_a_signal(number):
+    with server_process() as (process, address):
+        with client_of(address) as client:
+            client.start_sample()
+            replies = [client.step(ONES).sums.tolist() for _ in range(3)]
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+        assert (process.returncode, out, err) == (0, "ended\n", "")
     assert replies == [[4, -1], [8, -2], [12, -3]]
-    assert (process.returncode, out, err) == (0, "ended\n", "")
+
+
+def test_signal_within_a_session_is_told_to_the_edge_and_leaves_no_noise():
+    with server_process() as (process, address), client_of(address) as client:
+        client.start_sample()
+        client.step(ONES)
+        process.terminate()
+        out, err = process.communicate(timeout=20)
+        assert (process.returncode, out, err) == (0, "ended\n", "")
+        with pytest.raises(BridgeError, match="the cloud server is stopping"):
+            client.step(ONES)
+
+
+def test_killed_server_is_noticed_at_the_next_step():
+    with server_process() as (process, address), client_of(address) as client:
+        client.start_sample()
+        client.step(ONES)
+        process.kill()
+        process.wait()
+        with pytest.raises(BridgeError) as caught:
+            client.step(ONES)
+    lost = f"lost the cloud server at {address} at sample 0, timestep 2: "
+    assert caught.value.message.startswith(lost)
+    assert "neucodex serve BUNDLE" in caught.value.hint
 
 
 def test_importing_the_room_imports_neither_grpc_nor_numpy():

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from energy import _checks
 from neucodex_lava.errors import FormatError
 
 Counts = NDArray[np.int64]
@@ -82,7 +83,7 @@ class Ledger:
         """An empty ledger whose arrays a backend fills in place."""
         per_connection = (samples, len(connections), timesteps)
         per_node = (samples, len(nodes), timesteps)
-        arrays = {name: np.zeros(per_connection, np.int64) for name in CONNECTION_COUNTS}
+        arrays: dict[str, Any] = {n: np.zeros(per_connection, np.int64) for n in CONNECTION_COUNTS}
         arrays |= {name: np.zeros(per_node, np.int64) for name in NODE_COUNTS}
         return cls(tuple(nodes), tuple((n, s) for n, s in connections), **arrays)
 
@@ -136,10 +137,17 @@ class Ledger:
             outside_window=self.outside_window,
         )
 
+    def rows(self, samples: slice) -> Ledger:
+        """The ledger of these samples alone; overhead belongs to the run and is left out."""
+        arrays = {name: getattr(self, name)[samples] for name in ALL_COUNTS}
+        return Ledger(self.nodes, self.connections, **arrays)
+
     @staticmethod
     def concatenate(parts: Sequence[Ledger]) -> Ledger:
         """Ledgers of the same nodes and timesteps, one after the other along the samples."""
         first = parts[0]
+        if any((p.nodes, p.connections) != (first.nodes, first.connections) for p in parts):
+            raise ValueError("ledgers of different nodes or connections cannot be concatenated")
         arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in ALL_COUNTS}
         relay = sum((p.relay for p in parts), Overhead())
         outside = sum((p.outside_window for p in parts), Overhead())
@@ -183,6 +191,8 @@ class Ledger:
                 "version": FORMAT_VERSION,
                 "nodes": list(self.nodes),
                 "connections": [list(c) for c in self.connections],
+                "samples": self.samples,
+                "timesteps": self.timesteps,
                 **{name: getattr(self, name).tolist() for name in ALL_COUNTS},
                 "relay": vars(self.relay),
                 "outside_window": vars(self.outside_window),
@@ -196,28 +206,31 @@ class Ledger:
         Raises:
             FormatError: when the text is not such a ledger.
         """
+        hint = "pass a file written by simulate"
         try:
             raw = json.loads(text)
-            if raw["format"] != FORMAT or raw["version"] != FORMAT_VERSION:
-                raise FormatError(
-                    f"ledger format {raw['format']!r} version {raw['version']!r},"
-                    f" expected {FORMAT!r} version {FORMAT_VERSION}"
-                )
-            nodes = tuple(str(n) for n in raw["nodes"])
-            links = tuple((str(n), str(s)) for n, s in raw["connections"])
-            samples, timesteps = np.asarray(raw["axon_out"]).shape[::2]
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"not a ledger: {error}", hint) from error
+        if not isinstance(raw, dict):
+            raise FormatError("not a ledger: the file holds no JSON object", hint)
+        found = (raw.get("format"), raw.get("version"))
+        if found != (FORMAT, FORMAT_VERSION):
+            raise FormatError(
+                f"ledger format {found[0]!r} version {found[1]!r},"
+                f" expected {FORMAT!r} version {FORMAT_VERSION}",
+                hint,
+            )
+        try:
+            nodes = _checks.names(raw["nodes"], "nodes")
+            links = _checks.links(raw["connections"], nodes)
+            samples, timesteps = _checks.sizes(raw["samples"], raw["timesteps"])
             arrays: dict[str, Any] = {}
             for name in ALL_COUNTS:
                 rows = len(nodes) if name in NODE_COUNTS else len(links)
-                array = np.asarray(raw[name], dtype=np.int64)
-                if array.shape != (samples, rows, timesteps) or (array < 0).any():
-                    raise FormatError(
-                        f"ledger: '{name}' has shape {array.shape} or negative counts"
-                    )
-                arrays[name] = array
-            overhead = {k: Overhead(**raw[k]) for k in ("relay", "outside_window")}
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise FormatError(
-                f"not a ledger: {error}", "pass a file written by simulate"
-            ) from error
-        return cls(nodes, links, **arrays, **overhead)
+                arrays[name] = _checks.counts(raw[name], name, (samples, rows, timesteps))
+            keys = [f.name for f in fields(Overhead)]
+            for name in ("relay", "outside_window"):
+                arrays[name] = Overhead(**_checks.overhead(raw[name], name, keys))
+        except KeyError as error:
+            raise FormatError(f"ledger: {error} is missing", hint) from error
+        return cls(nodes, links, **arrays)

@@ -1,6 +1,6 @@
 """One gRPC stream to a cloud server, as a plain call: bytes out, bytes back, or a `BridgeError`.
 
-gRPC's synchronous stream, because it was as fast as asyncio driven from a plain loop (p50 0.22 to 0.24
+gRPC's synchronous stream, because it was as fast as asyncio driven from a plain loop (p50 0.19 to 0.24
 ms against 0.18 to 0.27 on the calling thread, 0.22 to 0.33 on a thread of its own; 2 cores), works
 where an event loop is already running, as in notebooks, and beside an asyncio server in one process,
 where a second asyncio loop made gRPC log errors of its own.

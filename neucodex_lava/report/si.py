@@ -17,7 +17,9 @@ def si(value: float | None, unit: str, digits: int = 3) -> str:
         return f"0 {unit}".rstrip()
     # Rounding first, so that 999.9 becomes 1.00 k and not 1000.
     mantissa, power = f"{value:.{digits - 1}e}".split("e")
-    place = min(max(int(power) // 3, -_UNIT_PLACE), len(_PREFIXES) - 1 - _UNIT_PLACE)
+    if int(power) < -3 * _UNIT_PLACE:
+        return f"{value:.{digits - 1}e} {unit}".rstrip()
+    place = min(int(power) // 3, len(_PREFIXES) - 1 - _UNIT_PLACE)
     decimals = max(digits - 1 - (int(power) - 3 * place), 0)
     scaled = float(mantissa) * 10.0 ** (int(power) - 3 * place)
     return f"{scaled:.{decimals}f} {_PREFIXES[place + _UNIT_PLACE]}{unit}".rstrip()

@@ -36,7 +36,7 @@ SPIKES_IN, SYN_OPS, SYN_OPS_NONZERO, MACS = range(4)
 
 
 @njit(cache=True, nogil=True)
-def scatter(  # noqa: PLR0913
+def scatter(
     values: Any,
     weight: Any,
     target_y: Any,
@@ -101,7 +101,7 @@ def scatter(  # noqa: PLR0913
 
 
 @njit(cache=True, nogil=True)
-def update(  # noqa: PLR0913
+def update(
     acc: Any,
     current: Any,
     potential: Any,

@@ -132,7 +132,7 @@ class Wiring:
         ledger = Ledger.zeros(
             names, [(k.node, k.source) for k in self.links], samples, self.timesteps
         )
-        outside = {name: 0 for name in (*CONNECTION_COUNTS, *NODE_COUNTS)}
+        outside: dict[str, int] = dict.fromkeys((*CONNECTION_COUNTS, *NODE_COUNTS), 0)
         early = 1 if self.pipelined else 0
 
         def book(counts: tuple[str, ...], table: NDArray[np.int64], row: int, offset: int) -> None:

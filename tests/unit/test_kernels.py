@@ -58,7 +58,7 @@ def test_early_stop_is_the_truncated_ledger() -> None:
         engine.step(spikes[0, ..., t].transpose(2, 1, 0), start, links[step], nodes[step])
     _, _, ledger = run_plain(net, spikes)
     assert (links[0] == links[1]).all()
-    assert (links[1:, :, 1].T == ledger.syn_ops[0]).all()
+    assert (ledger.syn_ops[0] == links[1:, :, 1].T).all()
 
 
 @pytest.mark.parametrize("kind", ["conv", "conv_transpose"])

@@ -29,12 +29,12 @@ T = TypeVar("T")
 INSTALL = 'pip install "neucodex-lava[report]"'
 
 # Okabe and Ito's colours for colour-blind readers (https://jfly.uni-koeln.de/color/), each made
-# darker for a white page and lighter for a dark one: at least 3:1 against its background.
+# darker for a white page and lighter for a dark one: 4.5:1 or more, as text needs (grid aside).
 PALETTE: dict[str, tuple[str, str, str]] = {  # stand-in: (CSS variable, light, dark)
     "#010101": ("ink", "#1f2328", "#e6e9ec"),
     "#020202": ("grid", "#d5d9de", "#3a4149"),
     "#030303": ("blue", "#0067a5", "#5cb3ef"),
-    "#040404": ("orange", "#b86e00", "#f0ad33"),
+    "#040404": ("orange", "#a66200", "#f0ad33"),
     "#050505": ("green", "#00805e", "#2fc79b"),
     "#060606": ("purple", "#a8497f", "#e08fbf"),
     "#070707": ("grey", "#6b737c", "#9aa3ad"),

@@ -111,14 +111,12 @@ class DataConfig:
         timesteps: T_max.
         encoding: how an image becomes spikes.
         train_limit: use only the first images of the training split (0: all of them).
-        seed: of the split and of shuffling.
     """
 
     dataset: DatasetName = "digits"
     timesteps: int = 4
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
     train_limit: int = 0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         require(

@@ -25,8 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neucodex_lava.errors import NetError
 from neucodex_lava.integer_net import (
     BIAS_MAX,
+    EXPONENT_MAX,
     INPUT,
     SUM_MAX,
     THRESHOLD_MAX,
@@ -40,6 +42,9 @@ from neucodex_lava.models.slayer import synapse as slayer_synapse
 
 FLOAT_THRESHOLD = 2.0
 VOLTAGE_DECAY = 0.5
+NORM_EPS = 1e-2
+"""A silent channel's variance is near 0; torch's eps of 1e-5 would fold into weights 300 times their
+size, and one such channel would take the whole node's 8-bit range."""
 HEADROOM = 0.9
 """Share of each limit that a gain may use, so that weights may still grow while training."""
 
@@ -93,7 +98,7 @@ class Synapses(nn.Module):
         elif kind == "dense":
             neurons = channels if pooled else channels * self.positions
             self.synapse = slayer_synapse.Dense(neurons, out)
-        self.bn = nn.BatchNorm2d(out) if norm else None
+        self.bn = nn.BatchNorm2d(out, eps=NORM_EPS) if norm else None
         if self.bn is not None:
             # Threshold-dependent normalisation (tdBN, Zheng et al., AAAI 2021): with unit variance
             # hardly any neuron would reach the threshold of 2 in its first timesteps.
@@ -251,6 +256,12 @@ class SpikingBlock(nn.Module):
                 THRESHOLD_MAX / 2,
             ]
         limit = HEADROOM * min(bounds)
+        if limit < 2:
+            raise NetError(
+                f"node '{self.name}' cannot be quantised: its gain would be {limit:.2g}, at least 2"
+                f" is needed (largest folded weight {largest_weight:.3g}, bias {largest_bias:.3g})",
+                "train longer, or with a smaller learning rate: a layer has died or exploded",
+            )
         if self.readout:
             return limit
         if joins:
@@ -322,10 +333,5 @@ def _flat(link: Synapses, x: Tensor) -> Tensor:
 
 def largest_even_mantissa(limit: float) -> int:
     """The largest integer w * 2^e <= limit with w even, 2 <= w <= 254: what an identity can weigh."""
-    if limit < 2:
-        raise ValueError(f"no identity weight is as small as {limit:g}")
-    exponent = max(0, math.ceil(math.log2((limit + 1) / WEIGHT_MAX)))
-    while math.floor(limit / 2**exponent) > WEIGHT_MAX + 1:
-        exponent += 1
-    mantissa = min(WEIGHT_MAX, 2 * math.floor(limit / 2**exponent / 2))
-    return mantissa << exponent
+    fitting = (min(WEIGHT_MAX, 2 * int(limit / 2**e / 2)) << e for e in range(EXPONENT_MAX + 1))
+    return max(fitting)

@@ -1,0 +1,110 @@
+"""serve, infer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from neucodex_lava.cli.common import Command, DataRoot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve(Command):
+    """Serve the cloud tail of a bundle over gRPC until interrupted."""
+
+    bundle: Positional[Path]
+    """Folder of a bundle (split, or base with --split)."""
+    split: str | None = None
+    """Cut a base bundle at this split point; 'input' runs everything in the cloud."""
+    host: str = "127.0.0.1"
+    """Address to listen on; the bridge has no authentication yet, so loopback by default."""
+    port: int = 50051
+    """TCP port; 0 takes a free one."""
+    allow_remote: bool = False
+    """Listen on an address other than loopback, unprotected."""
+    device: str = "cpu"
+    """torch device, cpu or cuda."""
+
+    def run(self) -> int:
+        """Serve."""
+        import json
+        import logging
+        import sys
+
+        from host_bridge import serve_forever
+        from neucodex_lava.evaluation.serve import open_tail
+
+        tail = open_tail(self.bundle, split=self.split, device=self.device)
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+        )
+
+        def listening(host: str, port: int) -> None:
+            if self.json:
+                ready = {"host": host, "port": port, "model": tail.model}
+                sys.stdout.write(json.dumps(ready) + "\n")
+                sys.stdout.flush()
+            else:
+                shape = "x".join(map(str, tail.code_shape))
+                self.say(
+                    f"serving {self.bundle} on {host}:{port}: codes of {shape} x"
+                    f" {tail.code_bits} bit, {tail.classes} classes; Ctrl-C ends it"
+                )
+
+        serve_forever(
+            tail, self.host, self.port, on_listening=listening, allow_remote=self.allow_remote
+        )
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Infer(Command):
+    """Classify test samples: the edge part in Lava here, the tail on a server.
+
+    The exit policy decides after every timestep whether to stop.
+    """
+
+    bundle: Positional[Path]
+    """Folder of the bundle that the server serves."""
+    cloud: str = "127.0.0.1:50051"
+    """HOST:PORT of the server."""
+    split: str | None = None
+    """Cut a base bundle at this split point; 'input' sends the encoded input."""
+    samples: int = 20
+    """Test samples to run; 0 for all."""
+    policy: str = "confidence"
+    """Exit policy: confidence or fixed."""
+    alpha: float | None = None
+    """Confidence to reach, in (0, 1]; by default the bundle's."""
+    timeout: float = 5.0
+    """Seconds to wait for any answer."""
+    dataset: str | None = None
+    """Another dataset of the same shape than the bundle's own."""
+    data_root: DataRoot = None
+    """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
+    show: Annotated[int, tyro.conf.arg(metavar="N")] = 10
+    """Print the first N samples one by one."""
+
+    def run(self) -> int:
+        """Infer."""
+        from neucodex_lava.evaluation.infer import infer
+
+        with self.progress() as progress:
+            found = infer(
+                self.bundle,
+                self.cloud,
+                split=self.split,
+                samples=self.samples,
+                policy=self.policy,
+                alpha=self.alpha,
+                timeout_s=self.timeout,
+                dataset=self.dataset,
+                data_root=self.data_root,
+                progress=progress,
+            )
+        self.output(found.to_dict(), found.table(self.show))
+        return 0

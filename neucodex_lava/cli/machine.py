@@ -1,0 +1,40 @@
+"""doctor, bench."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from tyro.conf import Positional
+
+from neucodex_lava.cli.common import Command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Command):
+    """Check whether this machine is set up, and say what to do where it is not."""
+
+    def run(self) -> int:
+        """Check."""
+        from neucodex_lava.doctor import render, run_doctor
+
+        report = run_doctor()
+        self.output(asdict(report), render(report))
+        return 0 if report.ok else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Command):
+    """Measure a ratio against a baseline, both in one run."""
+
+    name: Positional[Literal["sim", "bridge"]]
+    """sim: Lava fused against stock Lava; bridge: the bridge against a bare gRPC echo."""
+
+    def run(self) -> int:
+        """Measure."""
+        from neucodex_lava.bench import bench_table, run_bench
+
+        with self.progress() as progress:
+            result = run_bench(self.name, progress)
+        self.output(result, bench_table(result))
+        return 0

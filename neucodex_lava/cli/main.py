@@ -1,0 +1,129 @@
+"""Parse, run, and turn errors into one clear line and an exit status.
+
+Exit status: 0 done; 1 the check asked for says no (``verify``, ``doctor``); 2 the user's mistake or
+something missing, with one line that says what and the way out; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from neucodex_lava.cli.bridge import Infer, Serve
+from neucodex_lava.cli.evaluation import Demo, Energy, Evaluate, Report, Sweep
+from neucodex_lava.cli.machine import Bench, Doctor
+from neucodex_lava.cli.simulation import Simulate, Verify
+from neucodex_lava.cli.training import Export, Finetune, Train
+from neucodex_lava.errors import ConfigError, NeucodexError
+
+COMMANDS: dict[str, type[Any]] = {
+    "demo": Demo,
+    "train": Train,
+    "finetune": Finetune,
+    "export": Export,
+    "verify": Verify,
+    "simulate": Simulate,
+    "serve": Serve,
+    "infer": Infer,
+    "evaluate": Evaluate,
+    "sweep": Sweep,
+    "energy": Energy,
+    "report": Report,
+    "doctor": Doctor,
+    "bench": Bench,
+}
+
+DESCRIPTION = """Split a spiking network between a neuromorphic edge chip and the cloud.
+
+Start with: neucodex demo. It trains, exports, simulates in Lava, talks to a real server on this
+machine and writes a report, offline, in a few minutes. Every verb has --help."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the script ``neucodex``."""
+    raise SystemExit(run(sys.argv[1:] if argv is None else list(argv)))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; returns the exit status."""
+    wants_json = "--json" in argv
+    try:
+        command = parse(argv)
+        return int(command.run())
+    except NeucodexError as error:
+        report_error(error, wants_json)
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("neucodex: interrupted\n")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) is gone.
+        sys.stderr.close()
+        return 0
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """The command with its options.
+
+    Raises:
+        ConfigError: an unknown verb or option, or a value of the wrong type.
+        SystemExit: status 0, after ``--help``.
+    """
+    if list(argv) == ["--version"]:
+        from neucodex_lava import __version__
+
+        sys.stdout.write(f"neucodex-lava {__version__}\n")
+        raise SystemExit(0)
+    union: Any = None
+    for name, cls in COMMANDS.items():
+        verb = Annotated[cls, tyro.conf.subcommand(name, prefix_name=False)]  # type: ignore[valid-type]
+        union = verb if union is None else union | verb
+    stdout, stderr = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):
+            return tyro.cli(
+                union,
+                prog="neucodex",
+                description=DESCRIPTION,
+                args=list(argv) or ["--help"],
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+                compact_help=False,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            sys.stdout.write(stdout.getvalue())
+            raise SystemExit(0) from None
+        text = stderr.getvalue() + stdout.getvalue()
+        raise ConfigError(first_problem(text), "see neucodex --help") from None
+
+
+def first_problem(box: str) -> str:
+    """The message inside tyro's error box, on one line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [re.sub(r"^[│|]\s?|\s*[│|]$", "", line).strip() for line in plain.splitlines()]
+    kept: list[str] = []
+    for line in lines:
+        if line.startswith(("╭", "╰", "+")):
+            continue
+        if line.startswith("─") or line.startswith("For full helptext"):
+            break
+        if line:
+            kept.append(line)
+    return " ".join(kept) or "the command line could not be understood"
+
+
+def report_error(error: NeucodexError, as_json: bool) -> None:
+    """One line on stderr, or one JSON object on stdout."""
+    if as_json:
+        body = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        sys.stdout.write(json.dumps({"error": body}) + "\n")
+        return
+    line = f"neucodex: {error.message}" + (f": {error.hint}" if error.hint else "")
+    sys.stderr.write(" ".join(line.split()) + "\n")

@@ -1,0 +1,219 @@
+"""train, finetune, export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional
+
+from neucodex_lava.cli.common import Command, DataRoot, command_line
+from neucodex_lava.config import (
+    BottleneckConfig,
+    DataConfig,
+    EncodingConfig,
+    TrainConfig,
+    parse_split,
+    resnet,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Command):
+    """Options of both training stages."""
+
+    epochs: int
+    """Float epochs."""
+    qat_epochs: int
+    """Quantisation-aware epochs after them, on the exact integers."""
+    lr: float
+    """Peak learning rate of the float epochs."""
+    qat_lr: float = TrainConfig.qat_lr
+    """Peak learning rate of the quantisation-aware epochs."""
+    batch_size: int = TrainConfig.batch_size
+    """Images per step."""
+    weight_decay: float = TrainConfig.weight_decay
+    """AdamW's weight decay."""
+    label_smoothing: float = 0.0
+    """Of the cross-entropy."""
+    no_augment: bool = False
+    """Train on the images as they are: no shifts, no mirroring."""
+    seed: int = 0
+    """Of initial weights, order and augmentation."""
+    threads: int = 0
+    """CPU threads; 0 lets torch choose."""
+    data_root: DataRoot = None
+    """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of the run; a run that is there already is resumed."""
+
+    def train_config(self) -> TrainConfig:
+        """The options as a configuration."""
+        return TrainConfig(
+            epochs=self.epochs,
+            qat_epochs=self.qat_epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            qat_lr=self.qat_lr,
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+            augment=not self.no_augment,
+            seed=self.seed,
+            threads=self.threads,
+        )
+
+    def finish(self, folder: Path, run: Any) -> int:
+        """Print how the run ended."""
+        last = run.history[-1]
+        result = {
+            "run": str(folder.resolve()),
+            "epochs": len(run.history),
+            "loss": last.loss,
+            "train_accuracy": last.train_accuracy,
+            "test_accuracy": last.test_accuracy,
+            "seconds": sum(h.seconds for h in run.history),
+        }
+        text = (
+            f"{folder}: {len(run.history)} epochs, test accuracy {100 * last.test_accuracy:.2f} %"
+            f" (integer network), {result['seconds']:.0f} s"
+        )
+        self.output(result, text, f"next: neucodex export {folder}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Training):
+    """Train a base network (stage 1): float epochs, then epochs on the exact integers.
+
+    Interrupt it at any time; the same command resumes after the last finished epoch.
+    """
+
+    arch: str = "resnet-small"
+    """Architecture: resnet-small or resnet18."""
+    width: float = 1.0
+    """Factor on all channel counts, e.g. 0.25."""
+    dataset: str = "digits"
+    """digits (embedded), mnist or cifar10."""
+    timesteps: int = 4
+    """T_max."""
+    encoding: str = "deterministic"
+    """deterministic, bernoulli or direct."""
+    bits: int = 4
+    """Bits of the direct encoding."""
+    encoding_seed: int = 0
+    """Seed of the bernoulli encoding."""
+    train_limit: int = 0
+    """Use only the first images of the training split; 0 for all."""
+    epochs: int = 60
+    qat_epochs: int = 10
+    lr: float = TrainConfig.lr
+
+    def run(self) -> int:
+        """Train."""
+        model = resnet(self.arch, self.width)
+        encoding = EncodingConfig(self.encoding, self.bits, self.encoding_seed)  # type: ignore[arg-type]
+        data = DataConfig(self.dataset, self.timesteps, encoding, self.train_limit)  # type: ignore[arg-type]
+        config = self.train_config()
+        folder = self.out or Path("runs") / f"{model.architecture}-{self.dataset}" / "base"
+        from neucodex_lava.training.stages import train_base
+
+        with self.progress() as progress:
+            run = train_base(
+                folder,
+                model,
+                data,
+                config,
+                data_root=self.data_root,
+                command=command_line(),
+                progress=progress,
+            )
+        return self.finish(folder, run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Training):
+    """Insert the bottleneck at a split point and fine-tune everything (stage 2)."""
+
+    base: Positional[Path]
+    """Folder of the base network's run."""
+    split: str = "SP1"
+    """Split point, SP1 ... (after residual block i)."""
+    channels: int = 2
+    """C', channels of the code."""
+    stride: int = 1
+    """Stride of the encoder: the code's height and width are divided by it."""
+    kernel: int = 3
+    """Side of the encoder's and decoder's kernels."""
+    epochs: int = 20
+    qat_epochs: int = 6
+    lr: float = 2e-3
+
+    def run(self) -> int:
+        """Fine-tune."""
+        split = parse_split(self.split)
+        bottleneck = BottleneckConfig(split, self.channels, self.stride, self.kernel)
+        config = self.train_config()
+        folder = self.out or self.base.parent / f"sp{split}"
+        from neucodex_lava.training.stages import finetune
+
+        with self.progress() as progress:
+            run = finetune(
+                folder,
+                self.base,
+                bottleneck,
+                config,
+                data_root=self.data_root,
+                command=command_line(),
+                progress=progress,
+            )
+        return self.finish(folder, run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Command):
+    """Export a finished run as a bundle: NetX HDF5, tail, manifest and golden spikes.
+
+    A split bundle names its base by sha256: export the base first.
+    """
+
+    source: Annotated[Positional[Path], tyro.conf.arg(name="run")]
+    """Folder of a finished train or finetune run."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of the bundle; by default netx_exports/<architecture>-<dataset>/<base or spN>."""
+    base: Annotated[Path | None, tyro.conf.arg(metavar="BUNDLE")] = None
+    """Bundle of the base network, for a split run; by default the sibling folder 'base'."""
+    data_root: DataRoot = None
+    """Folder with the datasets, for the measured accuracy."""
+
+    def run(self) -> int:
+        """Export."""
+        from neucodex_lava.export import export_run
+
+        with self.progress() as progress:
+            bundle = export_run(
+                self.source,
+                self.out,
+                base=self.base,
+                data_root=self.data_root,
+                progress=progress,
+            )
+        m = bundle.manifest
+        result = {
+            "bundle": str(bundle.path.resolve()),
+            "kind": m.kind,
+            "split": m.split,
+            "sha256": bundle.sha256,
+            "code_shape": list(m.code_shape),
+            "accuracy": m.accuracy,
+        }
+        self.output(
+            result,
+            f"{bundle.path}: {m.kind} bundle of {m.architecture} on {m.dataset},"
+            f" sha256 {bundle.sha256[:12]}…",
+            f"next: neucodex verify {bundle.path}",
+        )
+        return 0
+
+

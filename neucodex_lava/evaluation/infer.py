@@ -1,0 +1,150 @@
+"""Classify test samples with the edge here and the tail on a server: ``neucodex infer``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from neucodex_lava.bundle import load_bundle
+from neucodex_lava.edge.session import EdgeSession
+from neucodex_lava.evaluation.configurations import Configuration
+from neucodex_lava.evaluation.evaluate import connect
+from neucodex_lava.evaluation.measured import run_measured
+from neucodex_lava.evaluation.policies import make_policy
+from neucodex_lava.evaluation.samples import test_samples
+from neucodex_lava.evaluation.serve import cut_bundle
+from neucodex_lava.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class InferredSample:
+    """One sample's answer; times and bytes are measured (wire bytes modelled from message sizes)."""
+
+    sample: int
+    label: int
+    prediction: int
+    timesteps: int
+    payload_bits: int
+    wire_bytes: int
+    syn_ops: int
+    edge_s: float
+    roundtrip_s: float
+    cloud_s: float
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What `infer` found.
+
+    Attributes:
+        target: HOST:PORT of the server.
+        model: what edge and cloud agreed on.
+        t_max: T_max.
+        samples: one by one.
+    """
+
+    target: str
+    model: str
+    t_max: int
+    samples: list[InferredSample]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return sum(s.label == s.prediction for s in self.samples) / len(self.samples)
+
+    @property
+    def mean_timesteps(self) -> float:
+        """Timesteps run per sample."""
+        return sum(s.timesteps for s in self.samples) / len(self.samples)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"accuracy": self.accuracy, "mean_timesteps": self.mean_timesteps}
+
+    def table(self, show: int) -> Any:
+        """A rich table of the first `show` samples, and a line for all."""
+        from rich.console import Group
+        from rich.table import Table
+
+        table = Table(title=f"edge in Lava (fused, gated), cloud at {self.target}")
+        for name in ("sample", "label", "answer", "timesteps", "payload", "SynOps", "edge", "link"):
+            table.add_column(name, justify="right")
+        for s in self.samples[:show]:
+            answer = str(s.prediction) if s.prediction == s.label else f"[red]{s.prediction}[/]"
+            table.add_row(
+                str(s.sample),
+                str(s.label),
+                answer,
+                f"{s.timesteps} of {self.t_max}",
+                f"{s.payload_bits} bit",
+                str(s.syn_ops),
+                f"{1e3 * s.edge_s:.1f} ms",
+                f"{1e3 * s.roundtrip_s:.1f} ms",
+            )
+        line = (
+            f"{len(self.samples)} samples: accuracy {100 * self.accuracy:.1f} %,"
+            f" mean timesteps {self.mean_timesteps:.2f} of {self.t_max}"
+        )
+        return Group(table, line)
+
+
+def infer(
+    folder: Path,
+    target: str,
+    *,
+    split: str | None = None,
+    samples: int = 20,
+    policy: str = "confidence",
+    alpha: float | None = None,
+    timeout_s: float = 5.0,
+    dataset: str | None = None,
+    data_root: Path | None = None,
+    progress: Progress = silent,
+) -> Inference:
+    """Run samples through Lava and a server, one after the other.
+
+    Args:
+        folder: the bundle that the server serves.
+        target: HOST:PORT.
+        split: cut of a base bundle.
+        samples: test samples, 0 for all.
+        policy, alpha: the exit policy and its confidence; by default the bundle's.
+        timeout_s: longest wait for one answer, in seconds.
+        dataset, data_root: as `test_samples`.
+        progress: called after every sample.
+
+    Raises:
+        NeucodexError: whatever stands in the way, with the way out.
+    """
+    bundle = load_bundle(folder)
+    net = cut_bundle(bundle, split)
+    c = Configuration("infer", split, bundle, net, dynamic=True)
+    exit_policy = make_policy(bundle, policy, alpha)
+    inputs, labels = test_samples(bundle, samples, data_root=data_root, dataset=dataset)
+    with ExitStack() as stack:
+        # Lava first: it forks, and a fork does not carry gRPC's threads over.
+        session = stack.enter_context(EdgeSession(net)) if c.has_edge else None
+        client = stack.enter_context(connect(c, target, timeout_s))
+        found = run_measured(
+            inputs, exit_policy, session, client, task="infer", progress=progress
+        )
+    per_sample = found.ledger.per_sample("syn_ops") if found.ledger else [0] * len(inputs)
+    rows = [
+        InferredSample(
+            sample=n,
+            label=int(labels[n]),
+            prediction=int(found.exits.predictions[n]),
+            timesteps=int(found.exits.timesteps[n]),
+            payload_bits=int(found.payload_bits[n]),
+            wire_bytes=int(found.wire_bytes[n]),
+            syn_ops=int(per_sample[n]),
+            edge_s=float(found.edge_s[n]),
+            roundtrip_s=float(found.roundtrip_s[n]),
+            cloud_s=float(found.cloud_s[n]),
+        )
+        for n in range(len(inputs))
+    ]
+    return Inference(target, c.model_id, net.timesteps, rows)

@@ -1,0 +1,120 @@
+"""What one configuration did on a set of samples, whoever ran it: the executor, or Lava and the bridge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energy.ledger import Ledger
+from host_bridge.codec import codec_for
+from host_bridge.messages import Kind, Message, encode, pack_logits, wire_bytes
+from neucodex_lava.cloud.executor import Executor, TwinResult, run_twin
+from neucodex_lava.evaluation.configurations import Configuration
+from neucodex_lava.exits.policy import Exits, ExitPolicy, decide
+from neucodex_lava.integer_net import IntegerNet
+from neucodex_lava.progress import Progress, silent
+
+FLOAT_BITS = 32
+"""The paper sends its uncompressed spikes as about one 32-bit float each (docs/science.md)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Answers and counts per sample, stopped where the policy stopped.
+
+    Attributes:
+        exits: timesteps run and predictions.
+        edge: ledger of the edge part (None when nothing runs there).
+        cloud: ledger of the cloud part (None when nothing runs there, or when it was not counted).
+    """
+
+    exits: Exits
+    edge: Ledger | None
+    cloud: Ledger | None
+
+
+class TwinRuns:
+    """Each network run once to T_max in the executor; every configuration is read off from that.
+
+    Args:
+        inputs: encoded samples, uint8 (N, C, H, W, T).
+        batch_size: samples at a time.
+        device: torch device.
+        progress: called after every batch.
+    """
+
+    def __init__(
+        self,
+        inputs: NDArray[np.uint8],
+        *,
+        batch_size: int = 128,
+        device: str = "cpu",
+        progress: Progress = silent,
+    ) -> None:
+        self.inputs = inputs
+        self._batch_size, self._device, self._progress = batch_size, device, progress
+        self._done: dict[str, TwinResult] = {}
+
+    def result(self, configuration: Configuration) -> TwinResult:
+        """The whole run of the configuration's network, made when first asked for."""
+        key = configuration.bundle.sha256
+        if key not in self._done:
+            name = configuration.bundle.manifest.split or "base"
+            self._done[key] = run_twin(
+                Executor(configuration.net, device=self._device),
+                self.inputs,
+                batch_size=self._batch_size,
+                progress=lambda done, total: self._progress(f"executor {name}", done, total),
+            )
+        return self._done[key]
+
+    def outcome(self, configuration: Configuration, policy: ExitPolicy) -> Outcome:
+        """The configuration under a policy."""
+        result = self.result(configuration)
+        assert result.sums is not None, "evaluated networks end in a readout"
+        exits = decide(policy, result.sums)
+        ran = result.ledger.until(exits.timesteps)
+        net = configuration.net
+        edge = ran.select([n.name for n in net.edge_nodes]) if configuration.has_edge else None
+        cloud = ran.select([n.name for n in net.tail_nodes]) if configuration.has_link else None
+        return Outcome(exits, edge, cloud)
+
+
+@dataclass(frozen=True)
+class LinkCost:
+    """What one timestep costs on the link.
+
+    Attributes:
+        raw_bits: one 32-bit float per value of the code (modelled, as the paper counts).
+        packed_bits: the bits of the code.
+        payload_bits: as the codec sends them, in whole bytes.
+        step_wire_bytes: both messages with all framing (modelled from their sizes).
+        end_wire_bytes: the message that ends a sample.
+    """
+
+    raw_bits: int
+    packed_bits: int
+    payload_bits: int
+    step_wire_bytes: int
+    end_wire_bytes: int
+
+    @classmethod
+    def of(cls, net: IntegerNet) -> LinkCost:
+        """For what crosses the net's cut; nothing for an edge-only net."""
+        if net.cut == len(net.nodes):
+            return cls(0, 0, 0, 0, 0)
+        values = int(np.prod(net.code_shape))
+        codec = codec_for(net.code_bits)
+        payload = codec.pack(np.zeros(net.code_shape, np.uint8), net.code_bits)
+        code = encode(Message(Kind.CODE, 0, payload=payload))
+        sums = np.zeros(net.nodes[-1].size, np.int64)
+        reply = encode(Message(Kind.LOGITS, 0, payload=pack_logits(sums, 0.0)))
+        return cls(
+            raw_bits=FLOAT_BITS * values,
+            packed_bits=values * net.code_bits,
+            payload_bits=8 * len(payload),
+            step_wire_bytes=wire_bytes(len(code)) + wire_bytes(len(reply)),
+            end_wire_bytes=wire_bytes(len(encode(Message(Kind.END_SAMPLE, 0)))),
+        )

@@ -1,0 +1,141 @@
+"""Evaluate bundles: find a base and its split bundles, run every configuration, write the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from energy import device
+from neucodex_lava.bundle import Bundle, find_base, load_bundle
+from neucodex_lava.config import parse_split, require
+from neucodex_lava.errors import BundleError, ConfigError
+from neucodex_lava.evaluation.configurations import plan
+from neucodex_lava.evaluation.evaluate import evaluate
+from neucodex_lava.evaluation.policies import make_policy
+from neucodex_lava.evaluation.samples import test_samples
+from neucodex_lava.progress import Progress, silent
+from neucodex_lava.report.html import write_report
+from neucodex_lava.report.results import Results
+from neucodex_lava.versions import versions
+
+BACKENDS = ("twin", "fused")
+
+
+def find_bundles(folder: Path, base: Path | None = None) -> tuple[Bundle, list[Bundle]]:
+    """The base and split bundles that evaluating one bundle takes.
+
+    Args:
+        folder: a split bundle (its base is looked up) or a base bundle.
+        base: the base's folder; by default a sibling with the right sha256.
+
+    Raises:
+        BundleError: a bundle is damaged, or the base is not found.
+    """
+    bundle = load_bundle(folder)
+    if bundle.manifest.kind == "base":
+        return bundle, []
+    return find_base(bundle, base), [bundle]
+
+
+def find_sweep(folder: Path) -> tuple[Bundle, list[Bundle]]:
+    """The base bundle in a folder and the split bundles beside it that name it.
+
+    Raises:
+        BundleError: no such folder, no base in it, or more than one; or a damaged bundle.
+    """
+    if not folder.is_dir():
+        raise BundleError(f"'{folder}' is not a folder", "pass a folder of exported bundles")
+    bundles = [load_bundle(p.parent) for p in sorted(folder.glob("*/manifest.json"))]
+    bases = [b for b in bundles if b.manifest.kind == "base"]
+    if len(bases) != 1:
+        raise BundleError(
+            f"'{folder}' holds {len(bases)} base bundles, a sweep needs exactly one",
+            "export the base network there first",
+        )
+    base = bases[0]
+    splits = [b for b in bundles if b.manifest.base == base.sha256]
+    splits.sort(key=lambda b: parse_split(b.manifest.split or "SP1"))
+    return base, splits
+
+
+def evaluate_bundles(
+    base: Bundle,
+    bundles: Sequence[Bundle],
+    *,
+    splits: Sequence[str] = (),
+    samples: int = 0,
+    confirm: int = 100,
+    backend: str = "twin",
+    policy: str = "confidence",
+    alpha: float | None = None,
+    energy_model: str = "paper-23pJ",
+    dataset: str | None = None,
+    data_root: Path | None = None,
+    out: Path | None = None,
+    command: str = "",
+    progress: Progress = silent,
+) -> Results:
+    """Every configuration at each split point, and the report.
+
+    Args:
+        base: the base bundle.
+        bundles: its split bundles.
+        splits: split points, e.g. ``("SP1", "SP3")``; by default those of the bundles, or all of
+            the base's when there are none.
+        samples: test samples, 0 for all.
+        confirm: samples that also run for real, in Lava and over a socket.
+        backend: ``twin`` or ``fused``; fused runs every sample for real.
+        policy, alpha: exit policy of the dynamic configurations.
+        energy_model: name of a device model.
+        dataset, data_root: as `test_samples`.
+        out: folder of the report.
+        command: recorded in the report.
+        progress: called as samples finish.
+
+    Raises:
+        NeucodexError: whatever stands in the way, with the way out.
+    """
+    require(confirm >= 0, f"--confirm {confirm} is negative")
+    if backend not in BACKENDS:
+        raise ConfigError(
+            f"an evaluation cannot run on backend '{backend}'",
+            "choose twin or fused: the other backends have no early exit",
+        )
+    model = device(energy_model)
+    chosen = [f"SP{parse_split(s)}" for s in splits]
+    if not chosen:
+        chosen = [b.manifest.split for b in bundles if b.manifest.split]
+    if not chosen:
+        chosen = list(base.manifest.split_points)
+    configurations = plan(base, chosen, bundles)
+    policies = {b.sha256: make_policy(b, policy, alpha) for b in (base, *bundles)}
+    inputs, labels = test_samples(base, samples, data_root=data_root, dataset=dataset)
+    m = base.manifest
+    rows = evaluate(
+        configurations,
+        inputs,
+        labels,
+        policy_for=lambda c: policies[c.bundle.sha256],
+        energy_model=model,
+        confirm=len(inputs) if backend == "fused" else confirm,
+        progress=progress,
+    )
+    results = Results(
+        dataset=dataset or m.dataset,
+        architecture=m.architecture,
+        encoding=str(m.encoding["name"]),
+        seed=m.seed,
+        t_max=m.t_max,
+        policy=policy,
+        alpha=float(getattr(policies[base.sha256], "alpha", 1.0)),
+        backend=backend,
+        schedule="gated",
+        energy_model=model.name,
+        rows=rows,
+        versions=versions(),
+        command=command,
+    )
+    folder = out or Path("out") / f"{m.architecture}-{results.dataset}"
+    page = write_report(results, folder)
+    return replace(results, report=str(page))

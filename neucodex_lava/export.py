@@ -1,0 +1,165 @@
+"""Export: a finished run becomes a bundle."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energy.ledger import Ledger
+from neucodex_lava.bundle import Bundle, Golden, load_bundle, write_bundle
+from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.config import to_dict
+from neucodex_lava.data import encode, load
+from neucodex_lava.errors import BundleError
+from neucodex_lava.integer_net import IntegerNet
+from neucodex_lava.models.split import SplitModel
+from neucodex_lava.progress import Progress, silent
+from neucodex_lava.quantize import to_integer_net
+from neucodex_lava.training.runs import Run, load_model
+from neucodex_lava.versions import versions
+
+GOLDEN_SAMPLES = 3
+GOLDEN_SEED = 20260314
+GOLDEN_RATE = 0.35
+EXPORTS = Path("netx_exports")
+
+
+def export_run(
+    folder: Path,
+    out: Path | None = None,
+    *,
+    base: Path | None = None,
+    data_root: Path | None = None,
+    progress: Progress = silent,
+) -> Bundle:
+    """Write the bundle of a finished run.
+
+    Args:
+        folder: of the run.
+        out: folder of the bundle; by default ``netx_exports/<architecture>-<dataset>/<base|spN>``.
+        base: for a split run, the bundle of its base; by default the folder ``base`` beside `out`.
+        data_root: where datasets other than the embedded one lie, for the measured accuracy.
+        progress: called as test samples finish.
+
+    Returns:
+        The bundle, read back from disk.
+
+    Raises:
+        FormatError: no finished run.
+        NetError: a limit of the hardware is broken.
+        BundleError: the base bundle is missing or another network's.
+    """
+    run, model = load_model(folder)
+    net = to_integer_net(model)
+    split = f"SP{run.bottleneck.split}" if run.bottleneck else None
+    name = f"sp{run.bottleneck.split}" if run.bottleneck else "base"
+    target = out or EXPORTS / f"{run.model.architecture}-{run.data.dataset}" / name
+    base_sha: str | None = None
+    if run.bottleneck is not None:
+        base_sha = _base_of(run, base or target.parent / "base").sha256
+    return write_bundle(
+        target,
+        net,
+        golden=make_golden(model, net),
+        kind="split" if run.bottleneck else "base",
+        architecture=run.model.architecture,
+        dataset=run.data.dataset,
+        split=split,
+        encoding=to_dict(run.data.encoding),
+        model=to_dict(run.model),
+        data=to_dict(run.data),
+        bottleneck=to_dict(run.bottleneck) if run.bottleneck else None,
+        gains=model.gains,
+        split_points={} if run.bottleneck else {f"SP{i}": c for i, c in model.split_points.items()},
+        base=base_sha,
+        accuracy={"test": _test_accuracy(run, net, data_root, progress)},
+        command=run.command,
+        seed=run.train.seed,
+        versions=versions(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _base_of(run: Run, folder: Path) -> Bundle:
+    """The base bundle, which must be of the same network and data as the run.
+
+    Raises:
+        BundleError: missing, damaged, no base, or of another network.
+    """
+    if not (folder / "manifest.json").is_file():
+        raise BundleError(
+            f"a split bundle names its base, but '{folder}' holds no bundle",
+            "export the base run first, or pass --base BUNDLE",
+        )
+    bundle = load_bundle(folder)
+    same = bundle.manifest.model == to_dict(run.model) and bundle.manifest.data == to_dict(run.data)
+    if bundle.manifest.kind != "base" or not same:
+        raise BundleError(
+            f"'{folder}' is not the base of this run: another architecture or dataset",
+            "pass the right bundle with --base",
+        )
+    return bundle
+
+
+def make_golden(model: SplitModel, net: IntegerNet) -> Golden:
+    """Seeded pseudo-random input with every node's spikes, sums and counts, written by SLAYER.
+
+    Counts are the spikes times the fan-out maps of the network.
+    """
+    rng = np.random.default_rng(GOLDEN_SEED)
+    shape = (GOLDEN_SAMPLES, *net.input_shape, net.timesteps)
+    largest = (1 << net.input_bits) - 1
+    values = rng.integers(1, largest + 1, shape) * (rng.random(shape) < GOLDEN_RATE)
+    inputs = values.astype(np.uint8)
+    spikes, sums = model.run_slayer(inputs)
+    return Golden(inputs, spikes, sums, count(net, inputs, spikes))
+
+
+def count(
+    net: IntegerNet, inputs: NDArray[np.uint8], spikes: dict[str, NDArray[np.uint8]]
+) -> Ledger:
+    """The ledger of recorded spikes: each connection's active sources times its fan-out map.
+
+    Args:
+        net: the network.
+        inputs: (N, C, H, W, T).
+        spikes: of each node, (N, C, H, W, T).
+    """
+    names = [node.name for node in net.nodes]
+    links = [(node.name, c.source) for node, c in net.connections()]
+    ledger = Ledger.zeros(names, links, inputs.shape[0], inputs.shape[-1])
+    values = {"input": inputs, **spikes}
+    for row, (node, c) in enumerate(net.connections()):
+        active = values[c.source] != 0
+        every, nonzero = c.fan_out(net.shape_of(c.source), node.shape)
+        ledger.spikes_in[:, row] = active.sum(axis=(1, 2, 3))
+        reached = np.einsum("nchwt,chw->nt", active, every)
+        if net.is_graded(c):
+            ledger.macs[:, row] = reached
+        else:
+            ledger.syn_ops[:, row] = reached
+            ledger.syn_ops_nonzero[:, row] = np.einsum("nchwt,chw->nt", active, nonzero)
+    for i, node in enumerate(net.nodes):
+        ledger.dendrite_updates[:, i] = node.size
+        ledger.axon_out[:, i] = spikes[node.name].sum(axis=(1, 2, 3))
+    return ledger
+
+
+def _test_accuracy(
+    run: Run, net: IntegerNet, data_root: Path | None, progress: Progress
+) -> dict[str, int]:
+    """Right answers of the integer network at T_max on the test split (measured, executor)."""
+    images = load(run.data, data_root, "test")
+    correct = done = 0
+    executor = Executor(net)
+    for part in images.batches(256):
+        spikes = encode(part.images(), run.data.encoding, run.data.timesteps, indices=part.index)
+        sums = run_twin(executor, spikes).sums
+        assert sums is not None
+        correct += int((sums[..., -1].argmax(1) == part.labels).sum())
+        done += len(part)
+        progress("measure accuracy", done, len(images))
+    return {"correct": correct, "samples": len(images)}

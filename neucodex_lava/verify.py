@@ -1,0 +1,312 @@
+"""Spike-for-spike, count-for-count agreement of all backends with a bundle's golden record.
+
+The golden record was written by the trained, quantised SplitModel in SLAYER. Here the torch
+executor, Lava `fused` (gated and pipelined), Lava `reference` (stock processes, pipelined), SLAYER
+itself where the run's checkpoint is at hand, and lava-dl's own NetX where the edge part is a chain,
+run the same input, and every spike, running sum and count is compared with ``==``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energy.ledger import ALL_COUNTS, Ledger
+from neucodex_lava.bundle import Bundle, Golden
+from neucodex_lava.errors import ConfigError
+from neucodex_lava.integer_net import IntegerNet
+from neucodex_lava.progress import Progress, silent
+
+BACKENDS = ("slayer", "twin", "fused", "reference")
+Spikes = Mapping[str, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a backend first leaves the golden record, earliest in sample, timestep and node.
+
+    Attributes:
+        backend, schedule: who differs.
+        layer: name of the node.
+        sample: from 0.
+        timestep: from 1.
+        neuron: (c, y, x), None when only a count differs.
+        quantity: ``spike``, ``running sum``, or the name of a count.
+        found, expected: the values there.
+    """
+
+    backend: str
+    schedule: str | None
+    layer: str
+    sample: int
+    timestep: int
+    neuron: tuple[int, ...] | None
+    quantity: str
+    found: int
+    expected: int
+
+    def __str__(self) -> str:
+        at = f" neuron {self.neuron}" if self.neuron is not None else ""
+        run = f"{self.backend} ({self.schedule})" if self.schedule else self.backend
+        return (
+            f"{run}: node '{self.layer}'{at}, sample {self.sample}, timestep {self.timestep}:"
+            f" {self.quantity} is {self.found}, golden says {self.expected}"
+        )
+
+
+@dataclass(frozen=True)
+class BackendCheck:
+    """One backend's comparison: how much was compared and how much differs."""
+
+    backend: str
+    schedule: str | None
+    layers: int
+    spikes_compared: int
+    counts_compared: int
+    spike_differences: int
+    counter_differences: int
+    first_difference: Difference | None
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found.
+
+    Attributes:
+        target: the bundle's folder.
+        backends: names of the backends run.
+        samples, timesteps, layers: size of the golden record.
+        spike_differences, counter_differences: over all backends; 0 means exact.
+        first_difference: of the first backend that differs.
+        checks: per backend and schedule.
+        skipped: backends not run, and why.
+    """
+
+    target: str
+    backends: list[str]
+    samples: int
+    timesteps: int
+    layers: int
+    spike_differences: int
+    counter_differences: int
+    first_difference: Difference | None
+    checks: list[BackendCheck]
+    skipped: dict[str, str]
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing differs."""
+        return self.spike_differences == 0 and self.counter_differences == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    def table(self) -> Any:
+        """A rich table, one row per backend and schedule, and the verdict."""
+        from rich.console import Group
+        from rich.table import Table
+
+        size = f"{self.samples} samples, {self.timesteps} timesteps, {self.layers} nodes"
+        table = Table(title=f"{self.target}: {size}, compared with the golden record")
+        for name in ("backend", "schedule", "nodes", "spikes", "differ", "counts", "differ"):
+            table.add_column(name, justify="left" if name in ("backend", "schedule") else "right")
+        for c in self.checks:
+            spikes, counts = f"{c.spikes_compared:,}", f"{c.counts_compared:,}"
+            table.add_row(
+                c.backend,
+                c.schedule or "",
+                str(c.layers),
+                spikes,
+                str(c.spike_differences),
+                counts if c.counts_compared else "not counted",
+                str(c.counter_differences) if c.counts_compared else "",
+            )
+        lines = [f"{name}: not run, {why}" for name, why in self.skipped.items()]
+        if self.exact:
+            lines.append("[green]exact[/]: every spike, running sum and count is the same")
+        else:
+            lines.append(f"[red]differs[/]: first at {self.first_difference}")
+        return Group(table, *lines)
+
+
+def verify(
+    bundle: Bundle,
+    *,
+    run: Path | None = None,
+    backends: tuple[str, ...] = BACKENDS,
+    progress: Progress = silent,
+) -> VerifyReport:
+    """Compare every backend with the bundle's golden record.
+
+    Args:
+        bundle: base or split; a split bundle needs no base.
+        run: folder of the training run, whose checkpoint SLAYER is run from.
+        backends: which of `BACKENDS` to run.
+        progress: called as backends finish.
+
+    Raises:
+        ConfigError: an unknown backend.
+        SimulationError, FormatError: from Lava, or a damaged run.
+    """
+    unknown = [b for b in backends if b not in BACKENDS]
+    if unknown:
+        raise ConfigError(
+            f"unknown backend '{unknown[0]}'", f"choose from {', '.join(BACKENDS)}"
+        )
+    golden, net = bundle.golden, bundle.net
+    checks: list[BackendCheck] = []
+    skipped = {"netx": "lava-dl's NetX reads chains only; it refuses this file"}
+    if "slayer" in backends and run is None:
+        skipped["slayer"] = "needs the training run: pass --run FOLDER"
+        backends = tuple(b for b in backends if b != "slayer")
+    if net.is_chain:
+        skipped["netx"] = "the parity tests compare chains with lava-dl's NetX"
+    jobs = [
+        (backend, schedule)
+        for backend in backends
+        for schedule in _schedules(backend)
+    ]
+    for i, (backend, schedule) in enumerate(jobs):
+        names, spikes, sums, ledger = _run(backend, schedule, net, golden, run)
+        checks.append(compare(backend, schedule, golden, names, spikes, sums, ledger))
+        progress("verify", i + 1, len(jobs))
+    firsts = [c.first_difference for c in checks if c.first_difference is not None]
+    return VerifyReport(
+        target=str(bundle.path),
+        backends=list(dict.fromkeys(c.backend for c in checks)),
+        samples=golden.inputs.shape[0],
+        timesteps=golden.inputs.shape[-1],
+        layers=len(net.nodes),
+        spike_differences=sum(c.spike_differences for c in checks),
+        counter_differences=sum(c.counter_differences for c in checks),
+        first_difference=firsts[0] if firsts else None,
+        checks=checks,
+        skipped=skipped,
+    )
+
+
+def _schedules(backend: str) -> tuple[str | None, ...]:
+    return {"fused": ("gated", "pipelined"), "reference": ("pipelined",)}.get(backend, (None,))
+
+
+def _run(
+    backend: str, schedule: str | None, net: IntegerNet, golden: Golden, run: Path | None
+) -> tuple[list[str], Spikes, NDArray[np.int64] | None, Ledger | None]:
+    """Node names covered, their spikes, the running sums if covered, and the ledger."""
+    if backend == "slayer":
+        from neucodex_lava.training.runs import load_model  # SLAYER is slow to import
+
+        assert run is not None
+        spikes, sums = load_model(run)[1].run_slayer(golden.inputs)
+        return list(spikes), spikes, sums, None
+    if backend == "twin":
+        from neucodex_lava.cloud.executor import Executor, run_twin
+
+        twin = run_twin(Executor(net), golden.inputs, record=True)
+        assert twin.spikes is not None
+        return [n.name for n in net.nodes], twin.spikes, twin.sums, twin.ledger
+    from neucodex_lava.edge.simulation import simulate
+
+    lava = simulate(
+        net,
+        golden.inputs,
+        backend=backend,  # type: ignore[arg-type]
+        schedule=schedule,  # type: ignore[arg-type]
+        record=True,
+    )
+    assert lava.spikes is not None
+    return [n.name for n in net.edge_nodes], lava.spikes, lava.sums, lava.ledger
+
+
+def compare(
+    backend: str,
+    schedule: str | None,
+    golden: Golden,
+    names: list[str],
+    spikes: Spikes,
+    sums: NDArray[np.int64] | None,
+    ledger: Ledger | None,
+) -> BackendCheck:
+    """One backend's spikes, sums and counts against the golden record's."""
+    found: list[tuple[tuple[int, int, int], Difference]] = []
+    spike_differences = counter_differences = compared = counted = 0
+    for place, name in enumerate(names):
+        pairs = [("spike", spikes[name], golden.spikes[name])]
+        if sums is not None and name == names[-1]:
+            shape = golden.spikes[name].shape
+            pairs.append(("running sum", sums.reshape(shape), golden.sums.reshape(shape)))
+        for quantity, mine, expected in pairs:
+            compared += expected.size
+            wrong = mine != expected
+            spike_differences += int(wrong.sum())
+            for n, *neuron, t in _earliest(wrong):
+                at = (n, *neuron, t)
+                found.append(
+                    (
+                        (n, t, place),
+                        Difference(
+                            backend,
+                            schedule,
+                            name,
+                            n,
+                            t + 1,
+                            tuple(neuron),
+                            quantity,
+                            int(mine[at]),
+                            int(expected[at]),
+                        ),
+                    )
+                )
+    if ledger is not None:
+        expected_ledger = golden.ledger.select(names)
+        counter_differences = ledger.differences(expected_ledger)
+        counted = sum(getattr(expected_ledger, count).size for count in ALL_COUNTS)
+        found += _count_difference(backend, schedule, ledger, expected_ledger)
+    first = min(found, key=lambda item: item[0])[1] if found else None
+    return BackendCheck(
+        backend,
+        schedule,
+        len(names),
+        compared,
+        counted,
+        spike_differences,
+        counter_differences,
+        first,
+    )
+
+
+def _earliest(wrong: NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:
+    """Index (n, c, y, x, t) of the difference that is earliest in sample and timestep, if any."""
+    samples = np.flatnonzero(wrong.any(axis=(1, 2, 3, 4)))
+    if samples.size:
+        n = int(samples[0])
+        t = int(np.flatnonzero(wrong[n].any(axis=(0, 1, 2)))[0])
+        c, y, x = (int(i) for i in np.argwhere(wrong[n, ..., t])[0])
+        yield n, c, y, x, t
+
+
+def _count_difference(
+    backend: str, schedule: str | None, mine: Ledger, expected: Ledger
+) -> Iterator[tuple[tuple[int, int, int], Difference]]:
+    first = mine.first_difference(expected)
+    if first is None:
+        return
+    count, node, n, t = first
+    place = expected.nodes.index(node) if node in expected.nodes else 0
+    if t == 0:
+        found_value = expected_value = 0
+    else:
+        found_value = int(mine.per_node(count)[n, place, t - 1])
+        expected_value = int(expected.per_node(count)[n, place, t - 1])
+    yield (
+        (n, t - 1, place),
+        Difference(
+            backend, schedule, node, n, t, None, count, found_value, expected_value
+        ),
+    )

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import logging
 import os
 import queue
-import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from lava.magma.core.process.message_interface_enum import ActorType
@@ -30,63 +27,15 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
 
+from neucodex_lava.edge.children import children_tied, interrupt_deferred
 from neucodex_lava.errors import NeucodexError, SimulationError
 
 POLL_S = 0.05
 """How often the children are looked at while waiting for data."""
 START_TIMEOUT_S = 60.0
 JOIN_TIMEOUT_S = 1.0
-PR_SET_PDEATHSIG = 1
-"""From <linux/prctl.h>."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_armed = threading.local()
 _open: weakref.WeakSet[SupervisedRun] = weakref.WeakSet()
-
-
-def _in_child() -> None:
-    """Runs in every process forked while a runtime is being created."""
-    parent = getattr(_armed, "parent", None)
-    if parent is None:
-        return
-    _open.clear()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-os.register_at_fork(after_in_child=_in_child)
-
-
-@contextlib.contextmanager
-def _children_tied() -> Iterator[None]:
-    _armed.parent = os.getpid()
-    try:
-        yield
-    finally:
-        _armed.parent = None
-
-
-@contextlib.contextmanager
-def interrupt_deferred() -> Iterator[list[int]]:
-    """Hold Ctrl-C back; it is raised at the end. Yields a list that is not empty once it came."""
-    pending: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield pending
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        pending.append(number)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield pending
-    finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
-    if pending:
-        raise KeyboardInterrupt
 
 
 class _Runtime(Runtime):
@@ -110,6 +59,10 @@ class _Runtime(Runtime):
         for actor, channel in zip(self.actors, self.exception_q):
             self._await_built(actor, channel, deadline)
         del self.exception_q
+        # Everyone has inherited the shared memory by now; without names it cannot outlive us. Its
+        # manager has nothing more to do.
+        infrastructure: Any = self._messaging_infrastructure
+        infrastructure.smm._manager.shutdown()
         self._is_initialized = True
 
     @property
@@ -180,7 +133,7 @@ class SupervisedRun:
                 self._names = [p.name for p in executable.proc_builders]
                 self._processes = {id(p) for p in executable.proc_builders}
                 _open.add(self)
-                with _children_tied():
+                with children_tied():
                     self._runtime.initialize()
         except BaseException as error:
             self.close()
@@ -315,12 +268,12 @@ class SupervisedRun:
             _release_memory(infrastructure.smm)
 
 
-def _release_memory(manager: Any) -> None:
-    handles = list(manager._shared_memory_handles)
+def _release_memory(memory: Any) -> None:
+    handles = list(memory._shared_memory_handles)
     with contextlib.suppress(OSError, EOFError, AssertionError):
-        manager.shutdown()
+        memory.shutdown()
     for handle in handles:
-        # The manager unlinks; this is for when it was killed itself.
+        # Only there when the start failed half-way, and its manager, too.
         if Path("/dev/shm", handle.name).exists():
             with contextlib.suppress(OSError):
                 handle.unlink()

@@ -1,6 +1,6 @@
 """Sessions fed timestep by timestep, and the counting synapses beside the unmodified ones."""
 
-import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,19 @@ from neucodex_lava.integer_net import Connection
 pytestmark = pytest.mark.lava
 
 
-def leftovers() -> tuple[set[int], set[str], int]:
-    """Child processes (less the resource tracker), shared memory, threads of this process."""
+def leftovers() -> tuple[set[int], int, int]:
+    """Child processes (less the resource tracker), mapped shared memory, threads."""
     children = {
         p.pid
         for p in psutil.Process().children(recursive=True)
         if not any("resource_tracker" in part for part in p.cmdline())
     }
-    files = {p.name for p in Path("/dev/shm").iterdir() if p.stat().st_uid == os.getuid()}
-    return children, files, threading.active_count()
+    return children, len(segments()), threading.active_count()
+
+
+def segments() -> set[str]:
+    """Names of the shared memory that this process maps."""
+    return set(re.findall(r"/dev/shm/(psm_\w+)", Path("/proc/self/maps").read_text()))
 
 
 def test_a_gated_session_may_leave_a_sample_after_any_timestep() -> None:
@@ -110,8 +114,12 @@ def test_many_sessions_leave_nothing() -> None:
         session.start_sample()
         session.step(spikes[0, ..., 0])
     before, registered = leftovers(), len(ProcessServer().processes)
+    assert before[:2] == (set(), 0)
     for _ in range(8):
         with EdgeSession(net) as session:
+            # Shared memory in use has no name any more, so that nothing can leave it behind.
+            assert segments()
+            assert not any(Path("/dev/shm", name).exists() for name in segments())
             session.start_sample()
             session.step(spikes[0, ..., 0])
     simulate(net, spikes, backend="reference", schedule="pipelined")

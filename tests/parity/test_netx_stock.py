@@ -172,6 +172,37 @@ def test_stock_netx_integrates_a_readout_to_the_same_sum(tmp_path: Path) -> None
     assert np.array_equal(run_stock(path, net, spikes, last_potential=True), expected)
 
 
+@pytest.mark.lava
+def test_a_net_that_slayer_exports_is_read_as_stock_netx_reads_it(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    torch = pytest.importorskip("torch")
+    block = pytest.importorskip("lava.lib.dl.slayer").block.cuba
+
+    torch.manual_seed(5)
+    neuron = {"threshold": 1.1, "current_decay": 0.4, "voltage_decay": 0.3}
+    blocks = [
+        block.Input({**neuron, "norm": None}, weight=1, bias=0),
+        block.Conv(neuron, 2, 3, (3, 2), stride=(2, 1), padding=(1, 0), weight_scale=3),
+        block.Conv(neuron, 3, 4, 3, padding=1, weight_scale=3),
+        block.Flatten(),
+        block.Dense(neuron, 4 * 3 * 4, 6, weight_scale=2),
+    ]
+    x = torch.rand(1, 2, 6, 5, T).gt(0.5).float()
+    for layer in blocks:
+        x = layer(x)
+    path = tmp_path / "slayer.net"
+    with h5py.File(path, "w") as file:
+        for i, layer in enumerate(blocks):
+            layer.export_hdf5(file.create_group(f"layer/{i}"))
+        del file["layer/0/neuron"], file["layer/0/weight"], file["layer/0/bias"]
+    net = read_netx(path, timesteps=T)
+    assert [node.name for node in net.nodes] == ["conv1", "conv2", "dense4"]
+    spikes = some_spikes(net)
+    last = run_plain(net, spikes)[0]["dense4"]
+    assert 0 < last.mean() < 1
+    assert np.array_equal(run_stock(path, net, spikes), last)
+
+
 def _identity() -> IntegerNet:
     link = Connection("input", "identity", np.int16(200))
     node = Node("same", (2, 3, 3), LIF, np.zeros(2, int), (link,))

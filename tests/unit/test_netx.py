@@ -267,6 +267,7 @@ def mutated(rng: np.random.Generator, content: bytes) -> bytes:
     return bytes(data[: len(content)])
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("source", ["own", "foreign"])
 def test_hundreds_of_damaged_files_end_in_one_line_each(source: str, tmp_path: Path) -> None:
     """Each is read as the same kind of net or refused; no other exception leaves the reader."""
@@ -290,12 +291,18 @@ def test_hundreds_of_damaged_files_end_in_one_line_each(source: str, tmp_path: P
 
 
 def foreign(tmp_path: Path) -> Path:
-    """A chain as lava-dl's own export writes it: no group of ours."""
-    net = chain()
+    """A chain as lava-dl's own export writes it: no group of ours, HDF5's oldest format, and the
+    neuron's type as a variable-length string."""
+    write_netx(chain(), tmp_path / "ours.net")
     path = tmp_path / "foreign.net"
-    write_netx(net, path)
-    with h5py.File(path, "a") as file:
-        del file["neucodex"]
+    with h5py.File(tmp_path / "ours.net") as ours, h5py.File(path, "w") as file:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset):
+                file[f"layer/{name}"] = "CUBA" if name.endswith("neuron/type") else item[()]
+
+        ours["layer"].visititems(copy)
+    (tmp_path / "ours.net").unlink()
     return path
 
 
@@ -343,6 +350,17 @@ def test_what_lava_dl_can_write_and_we_cannot_hold_is_named(what: str, tmp_path:
         edit(file)
     with pytest.raises((FormatError, NetError), match=message):
         read_netx(path, timesteps=2)
+
+
+def test_a_damaged_string_heap_is_refused(tmp_path: Path) -> None:
+    """HDF5's own reader never returns from the first of these."""
+    path = foreign(tmp_path)
+    content = path.read_bytes()
+    at = content.index(b"GCOL")
+    for offset, new in ((16, b"\x07"), (24, b"\xff" * 8), (0, b"X"), (32, b"\xff")):
+        path.write_bytes(content[: at + offset] + new + content[at + offset + len(new) :])
+        with pytest.raises(FormatError, match="heap|ASCII"):
+            read_netx(path, timesteps=2)
 
 
 def test_an_encoding_input_can_be_skipped_and_a_missing_one_given(tmp_path: Path) -> None:

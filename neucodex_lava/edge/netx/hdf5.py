@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from neucodex_lava.edge.netx.heap import variable_string
 from neucodex_lava.errors import FormatError, NeucodexError
 from neucodex_lava.structure import to_integers
 
@@ -61,7 +62,7 @@ def open_hdf5(path: Path) -> Iterator[CheckedGroup]:
     with _guard(str(path)):
         file = h5py.File(path, "r")
     try:
-        yield CheckedGroup(file, str(path), size)
+        yield CheckedGroup(file, str(path), size, path)
     finally:
         with _guard(str(path)):
             file.close()
@@ -75,11 +76,13 @@ class CheckedGroup:
         group: h5py's group.
         where: the file and the group, for messages.
         file_bytes: size of the file; no dataset may be larger.
+        path: the file.
     """
 
     group: Any
     where: str
     file_bytes: int
+    path: Path
 
     def names(self, limit: int) -> list[str]:
         """Names of the members, at most `limit`."""
@@ -109,7 +112,7 @@ class CheckedGroup:
             raise FormatError(f"{self.where}: '{key}' is missing")
         if not isinstance(member, h5py.Group):
             raise FormatError(f"{self.where}: '{key}' is not a group")
-        return CheckedGroup(member, f"{self.where}/{key}", self.file_bytes)
+        return CheckedGroup(member, f"{self.where}/{key}", self.file_bytes, self.path)
 
     def _dataset(self, key: str) -> Any:
         where = f"{self.where}/{key}"
@@ -170,12 +173,15 @@ class CheckedGroup:
             kind = h5py.check_string_dtype(dataset.dtype)
             if kind is None or dataset.size != 1:
                 raise FormatError(f"{where}: is not one string")
-            if kind.length is not None and kind.length > limit_bytes:
+            if kind.length is None:
+                offset = dataset.id.get_offset()
+                sizes = dataset.file.id.get_create_plist().get_sizes()
+                if offset is None or sizes != (8, 8) or dataset.file.userblock_size:
+                    raise FormatError(f"{where}: is a string stored in an unusual way")
+                return variable_string(self.path, int(offset), limit_bytes)
+            if kind.length > limit_bytes:
                 raise FormatError(f"{where}: {kind.length} characters, limit {limit_bytes}")
-            value = bytes(np.asarray(dataset[()]).reshape(-1)[0])
-        if len(value) > limit_bytes:
-            raise FormatError(f"{where}: {len(value)} characters, the limit is {limit_bytes}")
-        return value
+            return bytes(np.asarray(dataset[()]).reshape(-1)[0])
 
     def word(self, key: str) -> str:
         """A dataset of one short ASCII word, such as a layer's type."""

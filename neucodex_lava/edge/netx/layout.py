@@ -117,7 +117,8 @@ def node_fields(net: IntegerNet, node: Node) -> dict[str, Any]:
     fields["shape"] = np.array(node.shape[:1] if flat else node.shape, np.int64)
     fields["bias"] = node.bias.astype(np.float32)
     fields |= {
-        "neuron/type": "CUBA",
+        # SLAYER stores a variable-length string, which lies outside HDF5's checksums.
+        "neuron/type": _type_field("CUBA"),
         "neuron/iDecay": np.int64(node.neuron.current_decay),
         "neuron/vDecay": np.int64(node.neuron.voltage_decay),
         "neuron/vThMant": np.int64(node.neuron.threshold),

@@ -187,7 +187,7 @@ def _check_group(group: CheckedGroup, fields: dict[str, Any]) -> None:
 
 def _check_value(group: CheckedGroup, key: str, value: Any) -> None:
     if key == "type":
-        word = value if isinstance(value, str) else value[0].decode("ascii")
+        word = value[0].decode("ascii")
         found = group.word(key)
         if found != word:
             raise FormatError(f"{group.where}: type is '{found[:40]}', expected '{word}'")

@@ -44,6 +44,7 @@ def write_netx(net: IntegerNet, path: Path | str) -> None:
     edge = net.edge_part()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        # From this version on HDF5 keeps checksums of its own bookkeeping.
         with h5py.File(temporary, "w", libver=("v108", "v108")) as file:
             _write(file, edge)
         temporary.replace(path)

@@ -237,7 +237,9 @@ def compare(
     found: list[tuple[tuple[int, int, int], Difference]] = []
     spike_differences = counter_differences = compared = counted = 0
     for place, name in enumerate(names):
-        pairs = [("spike", spikes[name], golden.spikes[name])]
+        pairs: list[tuple[str, NDArray[Any], NDArray[Any]]] = [
+            ("spike", spikes[name], golden.spikes[name])
+        ]
         if sums is not None and name == names[-1]:
             shape = golden.spikes[name].shape
             pairs.append(("running sum", sums.reshape(shape), golden.sums.reshape(shape)))

@@ -205,7 +205,7 @@ class SpikingBlock(nn.Module):
         neuron = slayer_neuron(threshold, 0.0 if self.readout else VOLTAGE_DECAY, scale)
         if self.readout:
             # SLAYER's own way to say "no spikes": block.cuba.Affine sets the same.
-            neuron._threshold = -1.0
+            neuron._threshold = -1.0  # pyright: ignore[reportPrivateUsage]
         return neuron
 
     @property
@@ -321,9 +321,11 @@ class SpikingBlock(nn.Module):
         bias = self.integer_bias()[:, None, None, None]
         self.neuron.norm = lambda current: current + bias
         self.neuron.shape = None
-        current, voltage = self.neuron.dynamics(torch.round(drive))
-        del current
-        return voltage if self.readout else self.neuron.spike(voltage)
+        voltage: Tensor = self.neuron.dynamics(torch.round(drive))[1]
+        if self.readout:
+            return voltage
+        spikes: Any = self.neuron.spike(voltage)
+        return spikes
 
 
 def _flat(link: Synapses, x: Tensor) -> Tensor:

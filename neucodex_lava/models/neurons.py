@@ -42,7 +42,7 @@ def slayer_neuron(threshold: float, voltage_decay: float, scale: int) -> cuba.Ne
         threshold=threshold, current_decay=1.0, voltage_decay=voltage_decay, scale=scale
     )
     neuron.tau_rho = 0.01 * neuron.threshold
-    neuron.scale_rho = 20.0
+    neuron.scale_rho = 20
     neuron.threshold_eps = 0.5 / neuron.s_scale
     return neuron
 
@@ -51,7 +51,7 @@ class _LIF(torch.autograd.Function):
     """Spikes of a block; see the module's equations."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, drive: Tensor, decay: int, threshold: float, s_scale: float
     ) -> Tensor:
         keep = (DECAY_ONE - decay) / DECAY_ONE

@@ -68,9 +68,11 @@ def augmented(
     n, _, height, width = pixels.shape
     reach = max(1, height // 8)
     padded = np.pad(pixels, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
     dy, dx = rng.integers(0, 2 * reach + 1, (2, n))
-    shifted = windows[np.arange(n), :, dy, dx]
+    rows = dy[:, None] + np.arange(height)
+    columns = dx[:, None] + np.arange(width)
+    image = np.arange(n)[:, None, None]
+    shifted = padded[image, :, rows[:, :, None], columns[:, None, :]].transpose(0, 3, 1, 2)
     if flip:
         mirror = rng.random(n) < 0.5
         shifted = np.where(mirror[:, None, None, None], shifted[..., ::-1], shifted)

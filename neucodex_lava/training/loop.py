@@ -11,6 +11,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -154,9 +155,10 @@ def calibrate_batch_norm(model: SplitModel, run: Run, images: ImageSet) -> None:
     """Replace the running statistics by plain averages over unaugmented training batches."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
+    cumulative: Any = None  # what torch takes for a plain average
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
+        norm.momentum = cumulative
     model.train()
     for i, (x, _) in enumerate(test_batches(images, run.data, run.train.batch_size)):
         if i >= CALIBRATION_BATCHES:

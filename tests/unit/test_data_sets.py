@@ -54,7 +54,7 @@ def test_digits_are_all_there_and_split_once() -> None:
 
 
 def test_the_seed_does_not_move_the_digits_test_images() -> None:
-    moved = load(DataConfig(dataset="digits", seed=9), split="test")
+    moved = load(DataConfig(dataset="digits", timesteps=9), split="test")
     assert (moved.index == load(DIGITS, split="test").index).all()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.kernels import Bytes, Ints, build
+from neucodex_lava.edge.layout import Bytes, Ints, build
 from neucodex_lava.edge.wiring import INPUT, NODE_COLUMNS, SYNAPSE_COLUMNS, Wiring
 from neucodex_lava.errors import OverflowInRunError
 from neucodex_lava.integer_net import SUM_MAX

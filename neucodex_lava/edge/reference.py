@@ -30,24 +30,16 @@ from neucodex_lava.edge.processes.taps import (
     VarTap,
 )
 from neucodex_lava.edge.shared import shared_zeros
+from neucodex_lava.edge.stock import conv_arguments, flat_order, whc
 from neucodex_lava.edge.wiring import INPUT, NODE_COLUMNS, SYNAPSE_COLUMNS, Wiring
 from neucodex_lava.errors import ConfigError
-from neucodex_lava.integer_net import DECAY_ONE, STATE_SHIFT, SUM_MAX, Connection, Node, Shape
+from neucodex_lava.integer_net import DECAY_ONE, STATE_SHIFT, SUM_MAX, Connection, Node
 
 RELAY_WEIGHT = 2
 RELAY: dict[str, Any] = {"vth": 0, "du": 4095, "dv": 4095}
 """A neuron that repeats its input one step later and keeps no state."""
 
 Counts = NDArray[np.int64]
-
-
-def _whc(shape: Shape) -> tuple[int, int, int]:
-    return shape[2], shape[1], shape[0]
-
-
-def _flat_order(shape: Shape) -> NDArray[np.intp]:
-    """For each neuron in flattened W H C order, its index in flattened C H W order."""
-    return np.arange(int(np.prod(shape))).reshape(shape).transpose(2, 1, 0).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ class ReferenceNetwork:
         for node in net.nodes:
             if not record and node is not last and node.name in heard:
                 continue
-            data = shared_zeros((self._steps, *_whc(node.shape)), np.uint8)
+            data = shared_zeros((self._steps, *whc(node.shape)), np.uint8)
             tap = self._own(
                 SpikeTap(data=data, clock=self._clock, name=f"{node.name} tap"), PySpikeTapModel
             )
@@ -108,7 +100,7 @@ class ReferenceNetwork:
         self.output = self.spikes[last.name]
         self.potential: NDArray[np.int32] | None = None
         if net.ends_in_readout:
-            self.potential = shared_zeros((self._steps, *_whc(last.shape)), np.int32)
+            self.potential = shared_zeros((self._steps, *whc(last.shape)), np.int32)
             lif = neurons[last.name]
             self._own(
                 VarTap(data=self.potential, var=lif.v, name=f"{last.name} potential"),
@@ -131,7 +123,7 @@ class ReferenceNetwork:
                 f"node '{node.name}': stock Lava's current always decays, iDecay 0 is not possible",
                 "simulate it with the backend fused",
             )
-        shape = _whc(node.shape)
+        shape = whc(node.shape)
         return LIFReset(
             shape=shape,
             du=neuron.current_decay - 1,
@@ -161,18 +153,18 @@ class ReferenceNetwork:
     def _relay(self, source: str, delay: int, sender: Any) -> Any:
         shape = self.wiring.shape_of(source)
         size = int(np.prod(shape))
-        ones = np.ones(_whc(shape), np.int64)
+        ones = np.ones(whc(shape), np.int64)
         tally = self._tally(ones, ones, graded=False)
         name = f"{source} relay {delay}"
         synapse = CountingConv(
             tally=tally,
             weight=np.full((shape[0], 1, 1, 1), RELAY_WEIGHT),
-            input_shape=_whc(shape),
+            input_shape=whc(shape),
             groups=shape[0],
             name=f"{name} synapse",
         )
         self._own(synapse, PyCountingConvModel)
-        neuron = LIF(shape=_whc(shape), **RELAY, name=name)
+        neuron = LIF(shape=whc(shape), **RELAY, name=name)
         sender.connect(synapse.s_in)
         synapse.a_out.connect(neuron.a_in)
         self._relay_counts.append(_Relay(tally["counts"], size))
@@ -198,7 +190,7 @@ class ReferenceNetwork:
         weight: Any = connection.effective_weight().astype(np.int32)
         if connection.kind == "dense":
             tally = self._tally(maps[0].reshape(-1), maps[1].reshape(-1), graded=graded)
-            rows, columns = _flat_order(node.shape), _flat_order(source)
+            rows, columns = flat_order(node.shape), flat_order(source)
             synapse: Any = CountingDense(
                 tally=tally,
                 weights=connection.weight[np.ix_(rows, columns)].astype(np.int32),
@@ -210,15 +202,15 @@ class ReferenceNetwork:
             )
             self._own(synapse, PyCountingDenseModel)
             sender.reshape(new_shape=(columns.size,)).connect(synapse.s_in)
-            synapse.a_out.reshape(new_shape=_whc(node.shape)).connect(lif.a_in)
+            synapse.a_out.reshape(new_shape=whc(node.shape)).connect(lif.a_in)
         else:
             tally = self._tally(maps[0], maps[1], graded=graded)
             synapse = CountingConv(
                 tally=tally,
-                input_shape=_whc(source),
+                input_shape=whc(source),
                 num_message_bits=bits,
                 name=name,
-                **_conv_arguments(connection, weight, source, node),
+                **conv_arguments(connection, weight, source, node),
             )
             self._own(synapse, PyCountingConvModel)
             sender.connect(synapse.s_in)
@@ -284,23 +276,3 @@ class ReferenceNetwork:
                 name = self.wiring.output
                 sample, t = divmod(int(step) - self.wiring.offset(name), self.wiring.timesteps)
                 raise overflow_error(name, sample, t + 1, SUM_MAX + 1)
-
-
-def _conv_arguments(
-    connection: Connection, weight: NDArray[Any], source: Shape, node: Node
-) -> dict[str, Any]:
-    if connection.kind == "identity":
-        return {"weight": np.full((source[0], 1, 1, 1), int(weight)), "groups": source[0]}
-    if connection.kind == "conv_transpose":
-        raise ConfigError(
-            f"node '{node.name}': stock Lava has no transposed convolution",
-            "cut the network before the decoder, or simulate it with the backend fused",
-        )
-    return {
-        # Lava convolves where torch correlates, and takes (out, x, y, in).
-        "weight": weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1).copy(),
-        "stride": connection.stride[::-1],
-        "padding": connection.padding[::-1],
-        "dilation": connection.dilation[::-1],
-        "groups": connection.groups,
-    }

@@ -113,9 +113,9 @@ class SupervisedRun:
     ) -> None:
         self._closed = False
         self._runtime: _Runtime | None = None
+        self._pid = os.getpid()
         self._wake = threading.Event()
         self._external: list[Any] = []
-        self._pid = os.getpid()
         self._names: list[str] = []
         self._processes: set[int] = set()
         before = {id(p) for p in ProcessServer().processes}
@@ -150,6 +150,10 @@ class SupervisedRun:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        """Closes what was forgotten; it kills and reaps, and never waits for an answer."""
         self.close()
 
     @property
@@ -207,14 +211,6 @@ class SupervisedRun:
                 self._await_failure()
         self._runtime._is_running = False  # pyright: ignore[reportPrivateUsage]
 
-    def _await_failure(self) -> None:
-        """Lava reports an error before the failing process says which."""
-        deadline = time.monotonic() + JOIN_TIMEOUT_S
-        while time.monotonic() < deadline:
-            self.check()
-            time.sleep(0.01)
-        raise SimulationError("a Lava process reported an error without saying which")
-
     def check(self) -> None:
         """Raise if a Lava process failed or died.
 
@@ -222,19 +218,37 @@ class SupervisedRun:
             NeucodexError: the one that a process model raised.
             SimulationError: anything else.
         """
+        dead = self._look()
+        if dead is None:
+            return
+        if dead[1] == 0:
+            # Lava's services end in order on an error, before the failing process has said which.
+            self._await_failure()
+        name, code = dead
+        by = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        raise SimulationError(f"Lava process '{name}' {by}")
+
+    def _await_failure(self) -> None:
+        deadline = time.monotonic() + JOIN_TIMEOUT_S
+        while time.monotonic() < deadline:
+            dead = self._look()
+            if dead is not None and dead[1] != 0:
+                self.check()
+            time.sleep(0.01)
+        raise SimulationError("a Lava process reported an error without saying which")
+
+    def _look(self) -> tuple[str, int] | None:
+        """Raise an actor's failure; else the name and exit code of a dead one, not 0 if any is."""
         assert self._runtime is not None
-        dead: str | None = None
+        dead: list[tuple[str, int]] = []
         for i, actor in enumerate(self._runtime.actors):
             name = self._names[i] if i < len(self._names) else "runtime service"
             failure = actor.exception
             if failure:
                 raise _as_error(name, failure[0])
-            if dead is None and not actor.is_alive():
-                code = actor.exitcode
-                by = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-                dead = f"Lava process '{name}' {by}"
-        if dead is not None:
-            raise SimulationError(dead)
+            if not actor.is_alive():
+                dead.append((name, int(actor.exitcode)))
+        return next((d for d in dead if d[1] != 0), dead[0] if dead else None)
 
     def close(self) -> None:
         """Kill and reap all processes, release shared memory. Closing twice does no harm."""

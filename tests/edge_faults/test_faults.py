@@ -175,3 +175,12 @@ def test_a_parent_killed(backend: str) -> None:
     with victim(backend, "none") as v:
         os.kill(v.pids[0], signal.SIGKILL)
         assert v.leftovers(within=LIMIT_S) == ([], set())
+
+
+def test_a_session_left_open_at_exit() -> None:
+    with victim("fused", "forgotten") as v:
+        took = v.await_end()
+        assert took < 1 + LIMIT_S
+        assert v.process.returncode == 0
+        assert v.output.strip() == "end"
+        assert v.leftovers(within=0.2) == ([], set())

@@ -1,11 +1,12 @@
 """A program that simulates for a long time; the tests make it fail. Run as a script.
 
-Prints ``ready <pids>`` once Lava runs, one line for an error, ``clean`` when it ends in order.
+Prints ``ready <pids>`` once Lava runs, then one line: ``error: ...``, ``interrupted`` or ``end``.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ def announce(pids: list[int]) -> None:
     print("ready", json.dumps([os.getpid(), *pids]), flush=True)
 
 
+FORGOTTEN: list[FusedRun] = []
+
+
 def main(backend: str, fault: str) -> None:
     net, spikes, _ = load_join_net(3)
     schedule = "gated" if backend == "fused" else "pipelined"
@@ -40,6 +44,12 @@ def main(backend: str, fault: str) -> None:
                 step(self, *args)
 
             FusedEngine.step = failing  # type: ignore[method-assign]
+        if fault == "forgotten":
+            FORGOTTEN.append(FusedRun(wiring))
+            announce(FORGOTTEN[0].pids)
+            time.sleep(1)
+            print("end", flush=True)
+            return
         with FusedRun(wiring) as run:
             announce(run.pids)
             while True:

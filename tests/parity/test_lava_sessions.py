@@ -1,5 +1,6 @@
 """Sessions fed timestep by timestep, and the counting synapses beside the unmodified ones."""
 
+import gc
 import re
 import threading
 from pathlib import Path
@@ -125,6 +126,10 @@ def test_many_sessions_leave_nothing() -> None:
     simulate(net, spikes, backend="reference", schedule="pipelined")
     with pytest.raises(ZeroDivisionError), EdgeSession(net) as session:
         _ = 1 / 0
+    forgotten = EdgeSession(net)
+    assert leftovers() != before
+    del forgotten
+    gc.collect()
     assert leftovers() == before
     assert len(ProcessServer().processes) == registered
 

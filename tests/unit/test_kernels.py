@@ -8,7 +8,7 @@ from plain import load_join_net, run_plain, synapse
 
 from energy.ledger import Ledger
 from neucodex_lava.edge.engine import FusedEngine
-from neucodex_lava.edge.kernels import Neurons, Synapses, to_hwc
+from neucodex_lava.edge.layout import Neurons, Synapses, to_hwc
 from neucodex_lava.edge.wiring import Wiring, check_inputs
 from neucodex_lava.errors import ConfigError, DataError, OverflowInRunError
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node

@@ -1,0 +1,1 @@
+"""The edge wing: Lava and numpy, never torch."""

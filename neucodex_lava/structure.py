@@ -24,6 +24,7 @@ NEURONS_LIMIT = 1 << 26
 """Neurons in one node, and values of one input: what a reader accepts before anything is made."""
 GEOMETRY_LIMIT = 1 << 12
 """Stride, padding and dilation that a reader accepts."""
+TIMESTEPS_LIMIT = 1 << 20
 SUM_BOUND_LIMIT = 1 << 40
 STRUCTURE_LIMIT_BYTES = 1 << 24
 

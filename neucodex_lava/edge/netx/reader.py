@@ -28,11 +28,10 @@ from neucodex_lava.json_fields import Fields
 from neucodex_lava.structure import (
     NODES_LIMIT,
     STRUCTURE_LIMIT_BYTES,
+    TIMESTEPS_LIMIT,
     nodes_from_json,
     shape_from_json,
 )
-
-TIMESTEPS_LIMIT = 1 << 20
 
 
 def read_netx(

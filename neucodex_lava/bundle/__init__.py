@@ -1,0 +1,25 @@
+"""A bundle: the one folder that deploys. Write it, read it, check it.
+
+``edge.net`` (NetX HDF5, the nodes before the cut), ``tail.safetensors`` (those after it),
+``golden.npz`` (seeded input with every node's spikes and counts) and ``manifest.json``, which names
+the sha256 of the others. A base bundle is stored uncut, without a tail file.
+"""
+
+from neucodex_lava.bundle.folder import Bundle, find_base, load_bundle, load_tail
+from neucodex_lava.bundle.golden import Golden, read_golden, write_golden
+from neucodex_lava.bundle.manifest import FORMAT_VERSION, Accuracy, Manifest
+from neucodex_lava.bundle.write import write_bundle
+
+__all__ = [
+    "Bundle",
+    "load_bundle",
+    "load_tail",
+    "find_base",
+    "write_bundle",
+    "Manifest",
+    "Accuracy",
+    "FORMAT_VERSION",
+    "Golden",
+    "read_golden",
+    "write_golden",
+]

@@ -100,17 +100,19 @@ FIELDS: dict[str, Any] = {
 }
 
 
+BASE_FIELDS: dict[str, Any] = FIELDS | {
+    "kind": "base",
+    "split": None,
+    "bottleneck": None,
+    "base": None,
+    "gains": {"readout": 64.0, "stem": 50.5},
+    "split_points": {"SP1": 1, "SP2": 3},
+}
+
+
 def write_base(folder: Path, **changes: Any) -> Bundle:
     net, _, _ = load_join_net(5)
-    fields = FIELDS | {
-        "kind": "base",
-        "split": None,
-        "bottleneck": None,
-        "base": None,
-        "gains": {"readout": 64.0, "stem": 50.5},
-        "split_points": {"SP1": 1, "SP2": 3},
-    }
-    return write_bundle(folder, net, golden=record(net), **(fields | changes))
+    return write_bundle(folder, net, golden=record(net), **(BASE_FIELDS | changes))
 
 
 def write_split(folder: Path, base: str, cut: int = 3, **changes: Any) -> Bundle:
@@ -496,12 +498,31 @@ def test_a_record_of_another_net_is_not_written(tmp_path: Path) -> None:
         (replace(golden, ledger=golden.ledger.select(["stem"])), "count 'spikes_in' has shape"),
     ):
         with pytest.raises(BundleError, match=message):
-            fields = FIELDS | {
-                "kind": "base", "split": None, "bottleneck": None, "base": None, "gains": {},
-                "split_points": {},
-            }  # fmt: skip
-            write_bundle(tmp_path / "b", net, golden=changed, **fields)
+            write_bundle(tmp_path / "b", net, golden=changed, **BASE_FIELDS)
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["manifest.json", "tail.safetensors", "golden.npz"])
+def test_hundreds_of_damaged_files_end_in_one_line_each(name: str, pair: tuple[Path, Path]) -> None:
+    path = pair[1] / name
+    content = path.read_bytes()
+    rng = np.random.default_rng(11)
+    refused = 0
+    for _ in range(200):
+        data = np.frombuffer(content, np.uint8).copy()
+        at = rng.integers(0, data.size, rng.integers(1, 6))
+        data[at] = rng.choice([0, 1, 34, 57, 127, 128, 255], at.size)
+        path.write_bytes(data.tobytes()[: None if rng.random() < 0.8 else int(at[0])])
+        try:
+            if name != "manifest.json":
+                rehash(pair[1])
+            _ = load_bundle(pair[1]).golden
+        except (FormatError, NetError) as error:
+            refused += 1
+            assert "\n" not in str(error)
+            assert len(str(error)) < 600
+    assert refused > 100
 
 
 # --- whole or not at all ------------------------------------------------------------------------

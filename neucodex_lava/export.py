@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from energy.ledger import Ledger
 from neucodex_lava.bundle import Bundle, Golden, load_bundle, write_bundle
 from neucodex_lava.cloud.executor import Executor, run_twin
-from neucodex_lava.config import to_dict
+from neucodex_lava.config import DataConfig, ResNetConfig, from_dict, to_dict
 from neucodex_lava.data import encode, load
 from neucodex_lava.errors import BundleError
 from neucodex_lava.integer_net import IntegerNet
@@ -95,7 +95,10 @@ def _base_of(run: Run, folder: Path) -> Bundle:
             "export the base run first, or pass --base BUNDLE",
         )
     bundle = load_bundle(folder)
-    same = bundle.manifest.model == to_dict(run.model) and bundle.manifest.data == to_dict(run.data)
+    same = (
+        from_dict(ResNetConfig, bundle.manifest.model) == run.model
+        and from_dict(DataConfig, bundle.manifest.data) == run.data
+    )
     if bundle.manifest.kind != "base" or not same:
         raise BundleError(
             f"'{folder}' is not the base of this run: another architecture or dataset",

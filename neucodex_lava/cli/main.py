@@ -21,7 +21,7 @@ from neucodex_lava.cli.evaluation import Demo, Energy, Evaluate, Report, Sweep
 from neucodex_lava.cli.machine import Bench, Doctor
 from neucodex_lava.cli.simulation import Simulate, Verify
 from neucodex_lava.cli.training import Export, Finetune, Train
-from neucodex_lava.errors import ConfigError, NeucodexError
+from neucodex_lava.errors import ConfigError, MissingDependencyError, NeucodexError
 
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo,
@@ -60,6 +60,12 @@ def run(argv: Sequence[str]) -> int:
     except NeucodexError as error:
         report_error(error, wants_json)
         return 2
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("neucodex_lava", "energy", "host_bridge", ""):
+            raise
+        report_error(missing_package(missing), wants_json)
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("neucodex: interrupted\n")
         return 130
@@ -67,6 +73,14 @@ def run(argv: Sequence[str]) -> int:
         # The reader of our output (head, less) is gone.
         sys.stderr.close()
         return 0
+
+
+def missing_package(name: str) -> MissingDependencyError:
+    """The error for a command whose optional packages are not installed."""
+    return MissingDependencyError(
+        f"this command needs the package '{name}', which is not installed",
+        "neucodex doctor says which extra brings it",
+    )
 
 
 def parse(argv: Sequence[str]) -> Any:

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from energy.ledger import Ledger
 from neucodex_lava.edge.fused import FusedRun, StepData
-from neucodex_lava.edge.wiring import Backend, Schedule, Wiring, check_inputs
+from neucodex_lava.edge.wiring import (
+    NODE_COLUMNS,
+    SYNAPSE_COLUMNS,
+    Backend,
+    Schedule,
+    Wiring,
+    check_inputs,
+)
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import IntegerNet
 
@@ -177,10 +184,10 @@ class EdgeSession:
             ConfigError: called too early.
         """
         links = np.array(self._links, np.int64).reshape(
-            len(self._links), len(self.wiring.links), -1
+            len(self._links), len(self.wiring.links), SYNAPSE_COLUMNS
         )
         nodes = np.array(self._nodes, np.int64).reshape(
-            len(self._nodes), len(self.wiring.net.nodes), -1
+            len(self._nodes), len(self.wiring.net.nodes), NODE_COLUMNS
         )
         if self.wiring.pipelined:
             samples, rest = divmod(len(links) - self.wiring.depth, self.wiring.timesteps)

@@ -62,9 +62,7 @@ def demo(
     model = RESNETS["resnet-small"]
     runs, exports = out / "runs", out / "netx_exports" / f"{model.architecture}-{DATA.dataset}"
     say("1/5 train the base network on 1,437 scanned digits")
-    train_base(
-        runs / "base", model, DATA, base_training(seed), command=command, progress=progress
-    )
+    train_base(runs / "base", model, DATA, base_training(seed), command=command, progress=progress)
     say("2/5 insert a bottleneck at each split point and fine-tune")
     for bottleneck in BOTTLENECKS:
         finetune(

@@ -156,9 +156,7 @@ def verify(
     """
     unknown = [b for b in backends if b not in BACKENDS]
     if unknown:
-        raise ConfigError(
-            f"unknown backend '{unknown[0]}'", f"choose from {', '.join(BACKENDS)}"
-        )
+        raise ConfigError(f"unknown backend '{unknown[0]}'", f"choose from {', '.join(BACKENDS)}")
     golden, net = bundle.golden, bundle.net
     checks: list[BackendCheck] = []
     skipped = {"netx": "lava-dl's NetX reads chains only; it refuses this file"}
@@ -167,11 +165,7 @@ def verify(
         backends = tuple(b for b in backends if b != "slayer")
     if net.is_chain:
         skipped["netx"] = "the parity tests compare chains with lava-dl's NetX"
-    jobs = [
-        (backend, schedule)
-        for backend in backends
-        for schedule in _schedules(backend)
-    ]
+    jobs = [(backend, schedule) for backend in backends for schedule in _schedules(backend)]
     for i, (backend, schedule) in enumerate(jobs):
         names, spikes, sums, ledger = _run(backend, schedule, net, golden, run)
         checks.append(compare(backend, schedule, golden, names, spikes, sums, ledger))
@@ -308,7 +302,5 @@ def _count_difference(
         expected_value = int(expected.per_node(count)[n, place, t - 1])
     yield (
         (n, t - 1, place),
-        Difference(
-            backend, schedule, node, n, t, None, count, found_value, expected_value
-        ),
+        Difference(backend, schedule, node, n, t, None, count, found_value, expected_value),
     )

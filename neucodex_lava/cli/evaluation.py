@@ -50,9 +50,7 @@ def print_results(command: Command, results: Results) -> None:
     """The table on the terminal and where the report lies, or the JSON."""
     from neucodex_lava.report.tables import results_table
 
-    command.output(
-        results.to_dict(), results_table(results), f"report: {results.report}"
-    )
+    command.output(results.to_dict(), results_table(results), f"report: {results.report}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +171,9 @@ class Energy(Command):
 
         report = price(read_ledger(self.ledger), self.model)
         parts = {report.model.name: dict(report.by_event_j)}
-        self.output(report.to_dict(), energy_table(parts, title=f"Energy per sample, {self.ledger}"))
+        self.output(
+            report.to_dict(), energy_table(parts, title=f"Energy per sample, {self.ledger}")
+        )
         return 0
 
 

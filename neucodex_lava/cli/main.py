@@ -97,7 +97,7 @@ def parse(argv: Sequence[str]) -> Any:
         raise SystemExit(0)
     union: Any = None
     for name, cls in COMMANDS.items():
-        verb = Annotated[cls, tyro.conf.subcommand(name, prefix_name=False)]  # type: ignore[valid-type]
+        verb = Annotated[cls, tyro.conf.subcommand(name, prefix_name=False)]
         union = verb if union is None else union | verb
     stdout, stderr = io.StringIO(), io.StringIO()
     try:
@@ -126,7 +126,7 @@ def first_problem(box: str) -> str:
     for line in lines:
         if line.startswith(("╭", "╰", "+")):
             continue
-        if line.startswith("─") or line.startswith("For full helptext"):
+        if line.startswith(("─", "For full helptext")):
             break
         if line:
             kept.append(line)

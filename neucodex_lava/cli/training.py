@@ -215,5 +215,3 @@ class Export(Command):
             f"next: neucodex verify {bundle.path}",
         )
         return 0
-
-

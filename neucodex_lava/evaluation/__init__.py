@@ -1,1 +1,1 @@
-"""The configurations of a bundle, evaluated: in the executor, and for real in Lava and over the bridge."""
+"""The configurations of a bundle, evaluated: in the executor, and in Lava and over the bridge."""

@@ -1,9 +1,9 @@
 """Configurations: which network is cut where, and whether timesteps are fixed or dynamic.
 
-    F-B, D-B   fixed or dynamic timesteps, no bottleneck: the base cut at a split point
-    F+B, D+B   the same with the bottleneck: a split bundle
-    edge-only  the base on the edge as a whole, fixed or dynamic
-    cloud-only the encoded input is sent, everything runs in the cloud
+F-B, D-B   fixed or dynamic timesteps, no bottleneck: the base cut at a split point
+F+B, D+B   the same with the bottleneck: a split bundle
+edge-only  the base on the edge as a whole, fixed or dynamic
+cloud-only the encoded input is sent, everything runs in the cloud
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ def split_configurations(
     cut = base_cut(base, split)
     found: list[Configuration] = []
     for letter, dynamic in (("F", False), ("D", True)):
-        found.append(
-            Configuration(f"{letter}-B", split, base, base.net.with_cut(cut), dynamic)
-        )
+        found.append(Configuration(f"{letter}-B", split, base, base.net.with_cut(cut), dynamic))
     if with_bottleneck is not None:
         for letter, dynamic in (("F", False), ("D", True)):
             net = with_bottleneck.net

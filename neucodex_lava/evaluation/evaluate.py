@@ -200,7 +200,9 @@ def _layers(outcome: Outcome) -> list[LayerRow]:
     return [row for side, ledger in sides if ledger is not None for row in layer_rows(ledger, side)]
 
 
-def _paper_energy(configuration: Configuration, edge: Ledger, timesteps: NDArray[np.int64]) -> float:
+def _paper_energy(
+    configuration: Configuration, edge: Ledger, timesteps: NDArray[np.int64]
+) -> float:
     net = configuration.net
     dense_macs: list[int] = []
     sizes: list[int] = []

@@ -13,7 +13,7 @@ from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.evaluate import connect
 from neucodex_lava.evaluation.measured import run_measured
 from neucodex_lava.evaluation.policies import make_policy
-from neucodex_lava.evaluation.samples import test_samples
+from neucodex_lava.evaluation.samples import load_samples
 from neucodex_lava.evaluation.serve import cut_bundle
 from neucodex_lava.progress import Progress, silent
 
@@ -113,7 +113,7 @@ def infer(
         samples: test samples, 0 for all.
         policy, alpha: the exit policy and its confidence; by default the bundle's.
         timeout_s: longest wait for one answer, in seconds.
-        dataset, data_root: as `test_samples`.
+        dataset, data_root: as `load_samples`.
         progress: called after every sample.
 
     Raises:
@@ -123,14 +123,12 @@ def infer(
     net = cut_bundle(bundle, split)
     c = Configuration("infer", split, bundle, net, dynamic=True)
     exit_policy = make_policy(bundle, policy, alpha)
-    inputs, labels = test_samples(bundle, samples, data_root=data_root, dataset=dataset)
+    inputs, labels = load_samples(bundle, samples, data_root=data_root, dataset=dataset)
     with ExitStack() as stack:
         # Lava first: it forks, and a fork does not carry gRPC's threads over.
         session = stack.enter_context(EdgeSession(net)) if c.has_edge else None
         client = stack.enter_context(connect(c, target, timeout_s))
-        found = run_measured(
-            inputs, exit_policy, session, client, task="infer", progress=progress
-        )
+        found = run_measured(inputs, exit_policy, session, client, task="infer", progress=progress)
     per_sample = found.ledger.per_sample("syn_ops") if found.ledger else [0] * len(inputs)
     rows = [
         InferredSample(

@@ -15,7 +15,7 @@ from energy.ledger import Ledger
 from host_bridge.client import EdgeClient
 from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.errors import ConfigError, SimulationError
-from neucodex_lava.exits.policy import Action, Exits, ExitPolicy
+from neucodex_lava.exits.policy import Action, ExitPolicy, Exits
 from neucodex_lava.progress import Progress, silent
 
 

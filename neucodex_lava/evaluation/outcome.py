@@ -1,4 +1,4 @@
-"""What one configuration did on a set of samples, whoever ran it: the executor, or Lava and the bridge."""
+"""What one configuration did on a set of samples, whoever ran it: executor, or Lava and bridge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from host_bridge.codec import codec_for
 from host_bridge.messages import Kind, Message, encode, pack_logits, wire_bytes
 from neucodex_lava.cloud.executor import Executor, TwinResult, run_twin
 from neucodex_lava.evaluation.configurations import Configuration
-from neucodex_lava.exits.policy import Exits, ExitPolicy, decide
+from neucodex_lava.exits.policy import ExitPolicy, Exits, decide
 from neucodex_lava.integer_net import IntegerNet
 from neucodex_lava.progress import Progress, silent
 

@@ -13,7 +13,7 @@ from neucodex_lava.data import encode, load
 from neucodex_lava.errors import BundleError, ConfigError
 
 
-def test_samples(
+def load_samples(
     bundle: Bundle,
     count: int = 0,
     *,
@@ -52,7 +52,5 @@ def test_samples(
     if 0 < count < len(images):
         rows = np.linspace(0, len(images) - 1, count).astype(int)
         images = images.take(np.unique(rows))
-    spikes = encode(
-        images.images(), config.encoding, bundle.manifest.t_max, indices=images.index
-    )
+    spikes = encode(images.images(), config.encoding, bundle.manifest.t_max, indices=images.index)
     return spikes, images.labels

@@ -13,7 +13,7 @@ from neucodex_lava.cloud.executor import Executor, run_twin
 from neucodex_lava.edge.simulation import simulate
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.evaluation.layers import layer_rows
-from neucodex_lava.evaluation.samples import test_samples
+from neucodex_lava.evaluation.samples import load_samples
 from neucodex_lava.evaluation.serve import cut_bundle
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.report.results import LayerRow
@@ -69,7 +69,7 @@ def simulate_bundle(
         schedule: by default ``gated``, for ``reference`` ``pipelined``.
         samples: test samples, 0 for all.
         split: cut a base bundle there; by default it runs as a whole.
-        dataset, data_root: as `test_samples`.
+        dataset, data_root: as `load_samples`.
         progress: called as samples finish.
 
     Raises:
@@ -83,7 +83,7 @@ def simulate_bundle(
         raise ConfigError(
             "the executor has no pipeline", "use --backend fused for the pipelined schedule"
         )
-    inputs, _ = test_samples(bundle, samples, data_root=data_root, dataset=dataset)
+    inputs, _ = load_samples(bundle, samples, data_root=data_root, dataset=dataset)
 
     def show(done: int, total: int) -> None:
         progress(f"simulate {backend}", done, total)

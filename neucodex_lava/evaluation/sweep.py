@@ -13,7 +13,7 @@ from neucodex_lava.errors import BundleError, ConfigError
 from neucodex_lava.evaluation.configurations import plan
 from neucodex_lava.evaluation.evaluate import evaluate
 from neucodex_lava.evaluation.policies import make_policy
-from neucodex_lava.evaluation.samples import test_samples
+from neucodex_lava.evaluation.samples import load_samples
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.report.html import write_report
 from neucodex_lava.report.results import Results
@@ -88,7 +88,7 @@ def evaluate_bundles(
         backend: ``twin`` or ``fused``; fused runs every sample for real.
         policy, alpha: exit policy of the dynamic configurations.
         energy_model: name of a device model.
-        dataset, data_root: as `test_samples`.
+        dataset, data_root: as `load_samples`.
         out: folder of the report.
         command: recorded in the report.
         progress: called as samples finish.
@@ -110,7 +110,7 @@ def evaluate_bundles(
         chosen = list(base.manifest.split_points)
     configurations = plan(base, chosen, bundles)
     policies = {b.sha256: make_policy(b, policy, alpha) for b in (base, *bundles)}
-    inputs, labels = test_samples(base, samples, data_root=data_root, dataset=dataset)
+    inputs, labels = load_samples(base, samples, data_root=data_root, dataset=dataset)
     m = base.manifest
     rows = evaluate(
         configurations,

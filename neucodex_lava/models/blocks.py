@@ -321,7 +321,7 @@ class SpikingBlock(nn.Module):
         bias = self.integer_bias()[:, None, None, None]
         self.neuron.norm = lambda current: current + bias
         self.neuron.shape = None
-        voltage: Tensor = self.neuron.dynamics(torch.round(drive))[1]
+        voltage: Any = self.neuron.dynamics(torch.round(drive))[1]
         if self.readout:
             return voltage
         spikes: Any = self.neuron.spike(voltage)

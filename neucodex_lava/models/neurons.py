@@ -51,9 +51,7 @@ class _LIF(torch.autograd.Function):
     """Spikes of a block; see the module's equations."""
 
     @staticmethod
-    def forward(
-        ctx: Any, drive: Tensor, decay: int, threshold: float, s_scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, drive: Tensor, decay: int, threshold: float, s_scale: float) -> Tensor:
         keep = (DECAY_ONE - decay) / DECAY_ONE
         # 24 state bits fit float32; times a decay that is no power of two they need float64.
         exact = keep == 0 or (DECAY_ONE - decay) & (DECAY_ONE - decay - 1) == 0

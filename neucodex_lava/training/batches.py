@@ -41,7 +41,7 @@ def count_batches(images: ImageSet, batch_size: int) -> int:
     return max(1, whole + (rest >= batch_size / 2))
 
 
-def test_batches(
+def ordered_batches(
     images: ImageSet, data: DataConfig, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, unaugmented."""

@@ -21,7 +21,7 @@ from neucodex_lava.data import ImageSet
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
-from neucodex_lava.training.batches import count_batches, test_batches, train_batches
+from neucodex_lava.training.batches import count_batches, ordered_batches, train_batches
 from neucodex_lava.training.runs import (
     CHECKPOINT_FILE,
     EpochRecord,
@@ -160,7 +160,7 @@ def calibrate_batch_norm(model: SplitModel, run: Run, images: ImageSet) -> None:
         norm.reset_running_stats()
         norm.momentum = cumulative
     model.train()
-    for i, (x, _) in enumerate(test_batches(images, run.data, run.train.batch_size)):
+    for i, (x, _) in enumerate(ordered_batches(images, run.data, run.train.batch_size)):
         if i >= CALIBRATION_BATCHES:
             break
         model(x)
@@ -173,6 +173,6 @@ def accuracy(model: SplitModel, run: Run, images: ImageSet) -> float:
     """Share of images whose largest y(T) is their class."""
     model.eval()
     correct = 0
-    for x, labels in test_batches(images, run.data, 256):
+    for x, labels in ordered_batches(images, run.data, 256):
         correct += int((model(x)[-1].argmax(1) == labels).sum())
     return correct / len(images)

@@ -65,7 +65,9 @@ def test_training_learns_and_both_stages_end_on_integers(finished: Path, tmp_pat
     cut = to_integer_net(tuned)
     assert cut.code_shape == (2, 4, 4)
     assert cut.nodes[cut.cut].name == "decoder"
-    before, after = (m.state_dict()["blocks.stem.synapses.0.synapse.weight"] for m in (model, tuned))
+    before, after = (
+        m.state_dict()["blocks.stem.synapses.0.synapse.weight"] for m in (model, tuned)
+    )
     assert not torch.equal(before, after), "everything is fine-tuned, the edge head too"
 
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from energy.ledger import ALL_COUNTS, Ledger
 from neucodex_lava.bundle import Bundle, Golden
+from neucodex_lava.edge.netx.layout import why_not_stock
 from neucodex_lava.errors import ConfigError
-from neucodex_lava.integer_net import IntegerNet
 from neucodex_lava.progress import Progress, silent
 
-BACKENDS = ("slayer", "twin", "fused", "reference")
+BACKENDS = ("slayer", "twin", "fused", "reference", "netx")
 Spikes = Mapping[str, NDArray[np.uint8]]
 
 
@@ -159,15 +159,16 @@ def verify(
         raise ConfigError(f"unknown backend '{unknown[0]}'", f"choose from {', '.join(BACKENDS)}")
     golden, net = bundle.golden, bundle.net
     checks: list[BackendCheck] = []
-    skipped = {"netx": "lava-dl's NetX reads chains only; it refuses this file"}
+    skipped: dict[str, str] = {}
     if "slayer" in backends and run is None:
         skipped["slayer"] = "needs the training run: pass --run FOLDER"
-        backends = tuple(b for b in backends if b != "slayer")
-    if net.is_chain:
-        skipped["netx"] = "the parity tests compare chains with lava-dl's NetX"
+    reason = why_not_stock(net)
+    if "netx" in backends and reason:
+        skipped["netx"] = f"lava-dl's own reader refuses this edge.net: {reason}"
+    backends = tuple(b for b in backends if b not in skipped)
     jobs = [(backend, schedule) for backend in backends for schedule in _schedules(backend)]
     for i, (backend, schedule) in enumerate(jobs):
-        names, spikes, sums, ledger = _run(backend, schedule, net, golden, run)
+        names, spikes, sums, ledger = _run(backend, schedule, bundle, run)
         checks.append(compare(backend, schedule, golden, names, spikes, sums, ledger))
         progress("verify", i + 1, len(jobs))
     firsts = [c.first_difference for c in checks if c.first_difference is not None]
@@ -186,13 +187,18 @@ def verify(
 
 
 def _schedules(backend: str) -> tuple[str | None, ...]:
-    return {"fused": ("gated", "pipelined"), "reference": ("pipelined",)}.get(backend, (None,))
+    return {
+        "fused": ("gated", "pipelined"),
+        "reference": ("pipelined",),
+        "netx": ("pipelined",),
+    }.get(backend, (None,))
 
 
 def _run(
-    backend: str, schedule: str | None, net: IntegerNet, golden: Golden, run: Path | None
+    backend: str, schedule: str | None, bundle: Bundle, run: Path | None
 ) -> tuple[list[str], Spikes, NDArray[np.int64] | None, Ledger | None]:
     """Node names covered, their spikes, the running sums if covered, and the ledger."""
+    net, golden = bundle.net, bundle.golden
     if backend == "slayer":
         from neucodex_lava.training.runs import load_model  # SLAYER is slow to import
 
@@ -205,6 +211,12 @@ def _run(
         twin = run_twin(Executor(net), golden.inputs, record=True)
         assert twin.spikes is not None
         return [n.name for n in net.nodes], twin.spikes, twin.sums, twin.ledger
+    if backend == "netx":
+        from neucodex_lava.stock_netx import run_stock_netx
+
+        last = net.edge_nodes[-1].name
+        out, _ = run_stock_netx(bundle.path / "edge.net", net, golden.inputs)
+        return [last], {last: out}, None, None
     from neucodex_lava.edge.simulation import simulate
 
     lava = simulate(

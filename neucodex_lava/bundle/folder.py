@@ -83,7 +83,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         FormatError, NetError: a file whose sha256 is right, but not what it should be.
     """
     folder = Path(folder)
-    manifest, sha256 = _read_manifest(folder)
+    manifest, sha256 = read_manifest(folder)
     for name in manifest.files:
         _check_file(folder, manifest, name)
     _, read_netx = netx_functions()
@@ -111,7 +111,7 @@ def load_tail(folder: Path | str) -> tuple[Manifest, IntegerNet, str]:
         BundleError: as `load_bundle`; also for a base bundle, which has no tail file.
     """
     folder = Path(folder)
-    manifest, sha256 = _read_manifest(folder)
+    manifest, sha256 = read_manifest(folder)
     if manifest.kind != "split":
         raise BundleError(
             f"'{folder}' is a base bundle, stored uncut: it has no tail file",
@@ -166,7 +166,12 @@ def find_base(bundle: Bundle, base: Path | str | None = None) -> Bundle:
     )
 
 
-def _read_manifest(folder: Path) -> tuple[Manifest, str]:
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """The manifest of a bundle, checked, and its sha256; no other file is looked at.
+
+    Raises:
+        BundleError: no folder, no manifest in it, or a damaged one.
+    """
     path = folder / MANIFEST_FILE
     if not folder.is_dir():
         raise BundleError(f"'{folder}' is no folder", "pass the folder of an exported bundle")

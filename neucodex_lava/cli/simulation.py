@@ -16,15 +16,16 @@ from neucodex_lava.cli.common import Command, DataRoot
 class Verify(Command):
     """Check that all backends agree with the bundle's golden record, spike for spike.
 
-    The torch executor, Lava fused (gated and pipelined), Lava reference (stock processes) and, with
-    --run, SLAYER itself. Exit status 1 when anything differs: the first difference is named.
+    The torch executor, Lava fused (gated and pipelined), Lava reference (stock processes), lava-dl's
+    NetX where the edge part is a chain, and, with --run, SLAYER itself. Exit status 1 when anything
+    differs: the first difference is named.
     """
 
     bundle: Positional[Path]
     """Folder of a bundle."""
     source: Annotated[Path | None, tyro.conf.arg(name="run", metavar="DIR")] = None
     """Training run of this bundle: SLAYER then runs from its checkpoint as well."""
-    backends: tuple[str, ...] = ("slayer", "twin", "fused", "reference")
+    backends: tuple[str, ...] = ("slayer", "twin", "fused", "reference", "netx")
     """Backends to compare."""
 
     def run(self) -> int:

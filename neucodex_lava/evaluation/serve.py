@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neucodex_lava.bundle import Bundle, load_bundle
+from neucodex_lava.bundle import Bundle, load_bundle, load_tail, read_manifest
 from neucodex_lava.cloud.tail import TorchTail
 from neucodex_lava.config import parse_split
 from neucodex_lava.errors import ConfigError
@@ -50,6 +50,11 @@ def open_tail(folder: Path, *, split: str | None = None, device: str = "cpu") ->
     Raises:
         ConfigError, BundleError: a cut or a bundle that is not possible.
     """
+    manifest, _ = read_manifest(folder)
+    if manifest.kind == "split" and split is None:
+        # The cloud machine needs the tail file alone, no HDF5.
+        manifest, tail, sha256 = load_tail(folder)
+        return TorchTail(tail, sha256, manifest.gains[tail.nodes[-1].name], device)
     bundle = load_bundle(folder)
     net = cut_bundle(bundle, split)
     return TorchTail(net, deployment_id(bundle, net.cut), bundle.readout_gain, device)

@@ -15,6 +15,7 @@ from plain import load_join_net, run_plain
 
 from neucodex_lava.edge.netx import read_netx, write_netx
 from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node, Shape
+from neucodex_lava.stock_netx import run_stock_netx
 
 netx = pytest.importorskip("lava.lib.dl.netx.hdf5")
 
@@ -102,43 +103,6 @@ def load_stock(path: Path, timesteps: int = T):
     return netx.Network(net_config=str(path), reset_interval=timesteps, reset_offset=1)
 
 
-def run_stock(
-    path: Path, net: IntegerNet, spikes: np.ndarray, *, last_potential: bool = False
-) -> np.ndarray:
-    """Spikes of the last node, (N, C, H, W, T), or its potential at the very end."""
-    from lava.magma.core.run_conditions import RunSteps
-    from lava.magma.core.run_configs import Loihi2SimCfg
-    from lava.proc.io.sink import RingBuffer as Sink
-    from lava.proc.io.source import RingBuffer as Source
-
-    samples, timesteps = spikes.shape[0], spikes.shape[-1]
-    network = load_stock(path, timesteps)
-    steps = samples * timesteps + len(net.nodes)
-    # N C H W T -> W H C step; a network that begins with a dense layer takes C, H, W flattened.
-    train = np.moveaxis(spikes, 0, -2).reshape(*net.input_shape, -1)
-    if net.nodes[0].connections[0].kind == "dense":
-        train = train.reshape(-1, train.shape[-1])
-    else:
-        train = train.transpose(2, 1, 0, 3)
-    padding = [(0, 0)] * (train.ndim - 1) + [(0, steps - train.shape[-1])]
-    source = Source(data=np.pad(train, padding).astype(np.int32))
-    sink = Sink(shape=network.out.shape, buffer=steps)
-    source.s_out.connect(network.inp)
-    network.out.connect(sink.a_in)
-    network.run(RunSteps(steps), Loihi2SimCfg(select_tag="fixed_pt"))
-    try:
-        if last_potential:
-            return network.layers[-1].neuron.v.get().astype(np.int64)
-        out = sink.data.get().astype(np.int64)
-    finally:
-        network.stop()
-    if out.ndim == 4:
-        out = out.transpose(2, 1, 0, 3)
-    start = len(net.nodes)
-    window = out[..., start : start + samples * timesteps]
-    return np.moveaxis(window.reshape(*net.nodes[-1].shape, samples, timesteps), -2, 0)
-
-
 def some_spikes(net: IntegerNet, seed: int = 7) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return (rng.random((SAMPLES, *net.input_shape, net.timesteps)) < 0.5).astype(np.uint8)
@@ -157,7 +121,7 @@ def test_stock_netx_gives_the_same_spikes_on_a_chain(make, tmp_path: Path) -> No
     for name, out in expected.items():
         if not net.node(name).neuron.is_readout:
             assert 0 < out.mean() < 1, f"{name} proves nothing"
-    assert np.array_equal(run_stock(path, net, spikes), last)
+    assert np.array_equal(run_stock_netx(path, net, spikes)[0], last)
 
 
 @pytest.mark.lava
@@ -169,7 +133,7 @@ def test_stock_netx_integrates_a_readout_to_the_same_sum(tmp_path: Path) -> None
     _, potential, _ = run_plain(net, spikes)
     expected = potential[net.nodes[-1].name][-1, :, 0, 0, -1]
     assert np.unique(expected).size > 1
-    assert np.array_equal(run_stock(path, net, spikes, last_potential=True), expected)
+    assert np.array_equal(run_stock_netx(path, net, spikes)[1], expected)
 
 
 @pytest.mark.lava
@@ -200,7 +164,7 @@ def test_a_net_that_slayer_exports_is_read_as_stock_netx_reads_it(tmp_path: Path
     spikes = some_spikes(net)
     last = run_plain(net, spikes)[0]["dense4"]
     assert 0 < last.mean() < 1
-    assert np.array_equal(run_stock(path, net, spikes), last)
+    assert np.array_equal(run_stock_netx(path, net, spikes)[0], last)
 
 
 def _identity() -> IntegerNet:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from neucodex_lava.config import DataConfig
 from neucodex_lava.data import ImageSet, encode
@@ -58,13 +59,18 @@ def to_time_first(spikes: NDArray[np.uint8]) -> Tensor:
 def augmented(
     pixels: NDArray[np.float32], rng: np.random.Generator, *, flip: bool
 ) -> NDArray[np.float32]:
-    """Each image shifted by up to an eighth of its side (filled with 0), and mirrored if allowed.
+    """Photographs are cropped and mirrored, drawings (digits) turned, scaled and shifted a little.
 
     Args:
         pixels: (N, C, H, W).
-        rng: source of the shifts.
-        flip: mirror every other image, by chance.
+        rng: source of all chance.
+        flip: whether a mirrored image keeps its class, which is so for photographs.
     """
+    return cropped(pixels, rng) if flip else turned(pixels, rng)
+
+
+def cropped(pixels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Shifted by up to an eighth of the side (filled with 0), and every other image mirrored."""
     n, _, height, width = pixels.shape
     reach = max(1, height // 8)
     padded = np.pad(pixels, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
@@ -73,7 +79,25 @@ def augmented(
     columns = dx[:, None] + np.arange(width)
     image = np.arange(n)[:, None, None]
     shifted = padded[image, :, rows[:, :, None], columns[:, None, :]].transpose(0, 3, 1, 2)
-    if flip:
-        mirror = rng.random(n) < 0.5
-        shifted = np.where(mirror[:, None, None, None], shifted[..., ::-1], shifted)
+    mirror = rng.random(n) < 0.5
+    shifted = np.where(mirror[:, None, None, None], shifted[..., ::-1], shifted)
     return np.ascontiguousarray(shifted)
+
+
+TURN_DEGREES, SCALE, SHIFT = 10.0, 0.1, 0.075
+"""How far drawings are turned, scaled, and shifted (a share of the side), at most."""
+
+
+def turned(pixels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A small random rotation, scale and shift of each image, interpolated bilinearly."""
+    n = len(pixels)
+    angle = np.deg2rad(rng.uniform(-TURN_DEGREES, TURN_DEGREES, n))
+    scale = rng.uniform(1 - SCALE, 1 + SCALE, n)
+    shift = 2 * rng.uniform(-SHIFT, SHIFT, (2, n))  # the grid is 2 wide
+    cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
+    maps = np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]]], np.float32)
+    grid = F.affine_grid(
+        torch.from_numpy(maps).permute(2, 0, 1), list(pixels.shape), align_corners=False
+    )
+    moved = F.grid_sample(torch.from_numpy(pixels), grid, align_corners=False)
+    return moved.clamp(0, 1).numpy()

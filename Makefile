@@ -8,7 +8,7 @@ JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n : 4 )))
 # Further arguments: make test ARGS="-k exits", make demo ARGS="--out /tmp/demo"
 ARGS ?=
 
-.PHONY: help setup demo test lint format types imports check bench lock build clean distclean
+.PHONY: help setup demo test lint format types imports check docs bench lock build clean distclean
 
 help: ## what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ imports: setup ## who may import whom
 
 check: lint types imports test ## all of lint, types, imports and test
 
+docs: setup ## the docs as HTML, into docs/_build; a warning is an error
+	@$(BIN)/sphinx-build -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 bench: setup ## benchmarks; ARGS="sim" for one of them
 	@$(BIN)/neucodex bench $(ARGS)
 
@@ -48,7 +52,7 @@ build: setup ## the wheel, into dist/
 	@$(BIN)/python -m build --wheel --no-isolation
 
 clean: ## remove caches and build output
-	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
+	@rm -rf build dist docs/_build .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
 	@find . -path ./.venv -prune -o -path ./.tools -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## remove .venv and .tools as well

@@ -53,7 +53,7 @@ class StepReply:
 
 
 class EdgeClient:
-    """One inference session; any number of samples, one after another. For one thread at a time.
+    """One inference session; any number of samples, one after another. For one thread at a time::
 
         with EdgeClient("127.0.0.1:50051", model=sha256, code_shape=(1, 2, 2), t_max=4) as client:
             for codes in samples:
@@ -67,7 +67,7 @@ class EdgeClient:
 
     Args:
         target: host:port of the server.
-        model: sha256 of the edge's bundle, 64 hex digits.
+        model: what both sides must run: the bundle's sha256 or a deployment id, 64 hex digits.
         code_shape: (C, H, W) of the codes.
         t_max: most timesteps a sample gets.
         code_bits: bits a value; 1 for spikes, up to 8 for graded input.

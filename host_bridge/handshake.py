@@ -24,7 +24,7 @@ class Open:
     """The edge's first word.
 
     Args:
-        model: sha256 of the bundle it runs, 64 hex digits.
+        model: what both sides must run: the bundle's sha256 or a deployment id, 64 hex digits.
         code_shape: (C, H, W) of its codes.
         code_bits: bits a value, 1..8.
         t_max: most timesteps it will send for a sample.
@@ -76,7 +76,7 @@ class Opened:
     """The cloud's answer to OPEN.
 
     Args:
-        model: sha256 of the bundle it serves.
+        model: the same, of what it serves.
         classes: length of the running sums.
         t_max: most timesteps its tail takes.
         gain: the readout's gain.

@@ -17,7 +17,7 @@ class Tail(Protocol):
 
     @property
     def model(self) -> str:
-        """sha256 of the bundle, 64 lower-case hex digits."""
+        """What edge and cloud agree on: the bundle's sha256, or another 64 lower-case hex digits."""
         ...
 
     @property

@@ -193,7 +193,7 @@ class BottleneckConfig:
         split: i of SPi, from 1: after residual block i.
         channels: C', channels of the code.
         stride: the encoder's stride and the decoder's upsampling, 1, 2 or 4.
-        kernel: side of both kernels, odd for stride 1, at least the stride.
+        kernel: side of both kernels, 1, 3 or 5, at least the stride.
     """
 
     split: int
@@ -226,7 +226,7 @@ class TrainConfig:
         qat_lr: peak learning rate of the quantisation-aware phase.
         weight_decay: of AdamW.
         label_smoothing: of the cross-entropy.
-        augment: shift (and flip, for photographs) the training images.
+        augment: turn, scale and shift drawings, crop and mirror photographs, anew in each epoch.
         seed: of initial weights, shuffling, augmentation.
         threads: CPU threads (0: torch's own choice).
     """

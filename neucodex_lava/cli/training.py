@@ -39,7 +39,7 @@ class Training(Command):
     label_smoothing: float = 0.0
     """Of the cross-entropy."""
     no_augment: bool = False
-    """Train on the images as they are: no shifts, no mirroring."""
+    """Train on the images as they are: not turned, scaled, shifted or mirrored."""
     seed: int = 0
     """Of initial weights, order and augmentation."""
     threads: int = 0

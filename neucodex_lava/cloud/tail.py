@@ -15,8 +15,9 @@ class TorchTail:
     """Runs the part of a net after its cut; satisfies `host_bridge.Tail`.
 
     Args:
-        net: the whole network, cut where the code leaves the edge.
-        model: sha256 of the bundle, by which edge and cloud know they fit.
+        net: the whole network, cut where the code leaves the edge; or the tail alone, cut at 0.
+        model: what edge and cloud agree on, 64 hex digits: the bundle's sha256, or the deployment id
+            of a base that is cut.
         gain: the readout's gain, by which the edge turns running sums into logits.
         device: torch device.
     """

@@ -150,9 +150,9 @@ def direct_bits(weight_sum: int, bias: int = 0, growth: float = 1.0) -> int:
     is reached when every input that has a weight of one sign is at its largest.
 
     Args:
-        weight_sum: worst-case one-sided sum of |weight| over a neuron's synapses, that is the larger
-            of the two numbers that `integer_net.worst_case_sums` gives for 1-bit input.
-        bias: largest |bias| of the layer.
+        weight_sum: worst-case one-sided sum of absolute weights over a neuron's synapses, that is
+            the larger of the two numbers that `integer_net.worst_case_sums` gives for 1-bit input.
+        bias: largest absolute bias of the layer.
         growth: how far the membrane potential can grow beyond one timestep's sum; 4096 / vDecay,
             which is 2 for the paper's LIF.
 

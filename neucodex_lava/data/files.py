@@ -1,7 +1,7 @@
 """Readers of dataset files in torchvision's layout: MNIST's IDX files, CIFAR-10's pickled batches.
 
 Files are checked by shape, range and class counts. They are not checked by the publishers' MD5 sums
-of whole files: our own CIFAR-10 batches have the same pixels, labels and order but other file names
+of whole files: repacked CIFAR-10 batches have the same pixels, labels and order but other file names
 inside. torchvision itself is not used: it unpickles CIFAR-10 without any restriction, and a pickle can
 run any code; here it can make numpy arrays and nothing else.
 """

@@ -5,7 +5,7 @@ neuron adds a row of weights to the targets it reaches, and where it reaches is 
 kernel tap, made once. Values, accumulators and spikes are stored H W C, weights (in, ky, kx, out), so
 that the innermost loop runs over output channels that lie next to each other in memory.
 
-The neuron is SEMANTICS's, to the last bit; ``docs/semantics.md``.
+The neuron is that of ``docs/semantics.md``, to the last bit.
 """
 
 from __future__ import annotations

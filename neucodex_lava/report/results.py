@@ -67,8 +67,8 @@ class Row:
         code_shape: (C', H', W') crossing the cut per timestep, None for edge-only.
         measured_samples: samples that really went through Lava and the bridge; the timings are
             theirs, and their spikes, counts and answers were compared with the executor's.
-        reductions: factors against baselines, e.g. {"edge-only": 2.5, "raw F-B": 180.0}; each names
-            its quantity, e.g. "energy vs edge-only", "payload vs packed F-B".
+        reductions: factors against baselines; each names its quantity, e.g.
+            {"energy vs edge-only": 2.5, "payload vs raw F-B": 180.0}.
         layers: mean counts per node.
     """
 

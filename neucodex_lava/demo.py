@@ -16,20 +16,23 @@ from neucodex_lava.verify import verify
 
 DATA = DataConfig(dataset="digits", timesteps=4)
 BOTTLENECKS = (
-    BottleneckConfig(split=1, channels=4, stride=2),
+    BottleneckConfig(split=1, channels=8, stride=2),
     BottleneckConfig(split=2, channels=8, stride=2),
-    BottleneckConfig(split=3, channels=16, stride=1),
+    BottleneckConfig(split=3, channels=8, stride=1),
 )
+
+THREADS = 2
+"""More threads than that cost such small convolutions more than they give."""
 
 
 def base_training(seed: int) -> TrainConfig:
     """How the demo trains its base network."""
-    return TrainConfig(epochs=60, qat_epochs=10, seed=seed)
+    return TrainConfig(epochs=60, qat_epochs=10, seed=seed, threads=THREADS)
 
 
 def split_training(seed: int) -> TrainConfig:
     """How the demo fine-tunes each bottleneck."""
-    return TrainConfig(epochs=20, qat_epochs=6, lr=2e-3, seed=seed)
+    return TrainConfig(epochs=20, qat_epochs=6, lr=2e-3, seed=seed, threads=THREADS)
 
 
 def demo(

@@ -12,6 +12,9 @@ from tyro.conf import Positional
 from neucodex_lava.cli.common import Command, DataRoot, command_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from neucodex_lava.bundle import Bundle
     from neucodex_lava.report.results import Results
 
 
@@ -40,8 +43,27 @@ class Evaluation(Command):
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of the report (HTML and JSON); by default out/<architecture>-<dataset>."""
 
-    def finish(self, results: Results) -> int:
-        """Print the table."""
+    def evaluate(self, base: Bundle, bundles: Sequence[Bundle]) -> int:
+        """Evaluate and print the table."""
+        from neucodex_lava.evaluation.sweep import evaluate_bundles
+
+        with self.progress() as progress:
+            results = evaluate_bundles(
+                base,
+                bundles,
+                splits=self.split,
+                samples=self.samples,
+                confirm=self.confirm,
+                backend=self.backend,
+                policy=self.policy,
+                alpha=self.alpha,
+                energy_model=self.energy_model,
+                dataset=self.dataset,
+                data_root=self.data_root,
+                out=self.out,
+                command=command_line(),
+                progress=progress,
+            )
         print_results(self, results)
         return 0
 
@@ -64,27 +86,10 @@ class Evaluate(Evaluation):
 
     def run(self) -> int:
         """Evaluate."""
-        from neucodex_lava.evaluation.sweep import evaluate_bundles, find_bundles
+        from neucodex_lava.evaluation.sweep import find_bundles
 
         base, bundles = find_bundles(self.bundle, base=self.base)
-        with self.progress() as progress:
-            results = evaluate_bundles(
-                base,
-                bundles,
-                splits=self.split,
-                samples=self.samples,
-                confirm=self.confirm,
-                backend=self.backend,
-                policy=self.policy,
-                alpha=self.alpha,
-                energy_model=self.energy_model,
-                dataset=self.dataset,
-                data_root=self.data_root,
-                out=self.out,
-                command=command_line(),
-                progress=progress,
-            )
-        return self.finish(results)
+        return self.evaluate(base, bundles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,27 +101,10 @@ class Sweep(Evaluation):
 
     def run(self) -> int:
         """Sweep."""
-        from neucodex_lava.evaluation.sweep import evaluate_bundles, find_sweep
+        from neucodex_lava.evaluation.sweep import find_sweep
 
         base, bundles = find_sweep(self.folder)
-        with self.progress() as progress:
-            results = evaluate_bundles(
-                base,
-                bundles,
-                splits=self.split,
-                samples=self.samples,
-                confirm=self.confirm,
-                backend=self.backend,
-                policy=self.policy,
-                alpha=self.alpha,
-                energy_model=self.energy_model,
-                dataset=self.dataset,
-                data_root=self.data_root,
-                out=self.out,
-                command=command_line(),
-                progress=progress,
-            )
-        return self.finish(results)
+        return self.evaluate(base, bundles)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
+napoleon_use_param = False
 
 
 class PlainDocstring(GoogleDocstring):
@@ -42,6 +42,11 @@ class PlainDocstring(GoogleDocstring):
     ) -> None:
         kind = "method" if what in ("attribute", "data", "property") else what
         super().__init__(docstring, config, app, kind, *rest)
+
+    def _parse_attributes_section(self, section: str) -> list[str]:
+        """A list, in which `a, b: both` stays one entry."""
+        del section
+        return self._format_fields("Attributes", self._consume_fields())
 
 
 def inline_math(writer: Any, node: Any) -> None:

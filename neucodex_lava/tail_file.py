@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from neucodex_lava.errors import FormatError, NetError
 from neucodex_lava.integer_net import INPUT, INPUT_BITS_MAX, IntegerNet, Neuron, Node, Shape
@@ -121,7 +121,8 @@ def write_tail(net: IntegerNet, path: Path | str) -> None:
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, {METADATA_KEY: json.dumps(structure, sort_keys=True)})
+        # safetensors' own save_file makes files that only their owner may read.
+        temporary.write_bytes(save(tensors, {METADATA_KEY: json.dumps(structure, sort_keys=True)}))
         temporary.replace(path)
     except (OSError, SafetensorError) as problem:
         raise FormatError(f"{path}: cannot be written ({problem})") from problem

@@ -43,6 +43,15 @@ def links(raw: Any, nodes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple(result)
 
 
+def kinds(raw: Any, connections: int) -> tuple[str, ...]:
+    """One text per connection, or none at all."""
+    if not isinstance(raw, list) or not all(isinstance(kind, str) for kind in raw):
+        raise FormatError("ledger: kinds must be a list of texts")
+    if len(raw) not in (0, connections):
+        raise FormatError(f"ledger: {len(raw)} kinds for {connections} connections")
+    return tuple(raw)
+
+
 def sizes(samples: Any, timesteps: Any) -> tuple[int, int]:
     """Numbers of samples and timesteps."""
     n, t = integer(samples, "samples", SIZE_MAX), integer(timesteps, "timesteps", SIZE_MAX)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,8 @@ class Ledger:
         axon_out: spikes sent, (samples, nodes, timesteps).
         relay: work of relay neurons, in no sample's own counts.
         outside_window: work outside the samples' windows, in no sample's own counts.
+        kinds: kind of each connection (``conv``, ``dense``, ...), for device models whose synapses
+            differ; empty when unknown.
     """
 
     nodes: tuple[str, ...]
@@ -71,6 +73,7 @@ class Ledger:
     axon_out: Counts
     relay: Overhead = field(default_factory=Overhead)
     outside_window: Overhead = field(default_factory=Overhead)
+    kinds: tuple[str, ...] = ()
 
     @classmethod
     def zeros(
@@ -79,13 +82,15 @@ class Ledger:
         connections: Sequence[tuple[str, str]],
         samples: int,
         timesteps: int,
+        kinds: Sequence[str] = (),
     ) -> Ledger:
         """An empty ledger whose arrays a backend fills in place."""
         per_connection = (samples, len(connections), timesteps)
         per_node = (samples, len(nodes), timesteps)
         arrays: dict[str, Any] = {n: np.zeros(per_connection, np.int64) for n in CONNECTION_COUNTS}
         arrays |= {name: np.zeros(per_node, np.int64) for name in NODE_COUNTS}
-        return cls(tuple(nodes), tuple((n, s) for n, s in connections), **arrays)
+        links = tuple((n, s) for n, s in connections)
+        return cls(tuple(nodes), links, **arrays, kinds=tuple(kinds))
 
     @property
     def samples(self) -> int:
@@ -129,18 +134,18 @@ class Ledger:
         links = [i for i, (name, _) in enumerate(self.connections) if name in keep]
         arrays = {name: getattr(self, name)[:, links] for name in CONNECTION_COUNTS}
         arrays |= {name: getattr(self, name)[:, rows] for name in NODE_COUNTS}
-        return Ledger(
-            tuple(self.nodes[i] for i in rows),
-            tuple(self.connections[i] for i in links),
+        return replace(
+            self,
+            nodes=tuple(self.nodes[i] for i in rows),
+            connections=tuple(self.connections[i] for i in links),
+            kinds=tuple(self.kinds[i] for i in links) if self.kinds else (),
             **arrays,
-            relay=self.relay,
-            outside_window=self.outside_window,
         )
 
     def rows(self, samples: slice) -> Ledger:
         """The ledger of these samples alone; overhead belongs to the run and is left out."""
         arrays = {name: getattr(self, name)[samples] for name in ALL_COUNTS}
-        return Ledger(self.nodes, self.connections, **arrays)
+        return replace(self, **arrays, relay=Overhead(), outside_window=Overhead())
 
     @staticmethod
     def concatenate(parts: Sequence[Ledger]) -> Ledger:
@@ -151,19 +156,13 @@ class Ledger:
         arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in ALL_COUNTS}
         relay = sum((p.relay for p in parts), Overhead())
         outside = sum((p.outside_window for p in parts), Overhead())
-        return Ledger(first.nodes, first.connections, **arrays, relay=relay, outside_window=outside)
+        return replace(first, **arrays, relay=relay, outside_window=outside)
 
     def until(self, last_timestep: NDArray[np.integer[Any]]) -> Ledger:
         """The ledger as if sample n had stopped after timestep ``last_timestep[n]`` (from 1)."""
         run = np.arange(1, self.timesteps + 1)[None, :] <= np.asarray(last_timestep)[:, None]
         arrays = {n: getattr(self, n) * run[:, None, :] for n in ALL_COUNTS}
-        return Ledger(
-            self.nodes,
-            self.connections,
-            **arrays,
-            relay=self.relay,
-            outside_window=self.outside_window,
-        )
+        return replace(self, **arrays)
 
     def first_difference(self, other: Ledger) -> tuple[str, str, int, int] | None:
         """(count, node, sample, timestep from 1) of the first difference in time, or None."""
@@ -191,6 +190,7 @@ class Ledger:
                 "version": FORMAT_VERSION,
                 "nodes": list(self.nodes),
                 "connections": [list(c) for c in self.connections],
+                "kinds": list(self.kinds),
                 "samples": self.samples,
                 "timesteps": self.timesteps,
                 **{name: getattr(self, name).tolist() for name in ALL_COUNTS},
@@ -223,6 +223,7 @@ class Ledger:
         try:
             nodes = _checks.names(raw["nodes"], "nodes")
             links = _checks.links(raw["connections"], nodes)
+            kinds = _checks.kinds(raw.get("kinds", []), len(links))
             samples, timesteps = _checks.sizes(raw["samples"], raw["timesteps"])
             arrays: dict[str, Any] = {}
             for name in ALL_COUNTS:
@@ -233,4 +234,4 @@ class Ledger:
                 arrays[name] = Overhead(**_checks.overhead(raw[name], name, keys))
         except KeyError as error:
             raise FormatError(f"ledger: {error} is missing", hint) from error
-        return cls(nodes, links, **arrays)
+        return cls(nodes, links, **arrays, kinds=kinds)

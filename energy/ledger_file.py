@@ -40,11 +40,19 @@ def read_ledger(path: Path | str, max_bytes: int = LEDGER_BYTES_MAX) -> Ledger:
 
 
 def write_ledger(ledger: Ledger, path: Path | str) -> None:
-    """Write a ledger as JSON, whole or not at all: it is renamed into place when complete."""
+    """Write a ledger as JSON, whole or not at all: it is renamed into place when complete.
+
+    Raises:
+        FormatError: the file cannot be written there.
+    """
     path = Path(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         partial.write_text(ledger.to_json(), encoding="utf-8")
         partial.replace(path)
+    except OSError as error:
+        raise FormatError(
+            f"ledger '{path}' cannot be written: {error.strerror or error}"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -97,7 +97,8 @@ def price(
         ledger: the counts.
         model: a device model or its name.
         kinds: kind of each connection (``conv``, ``conv_transpose``, ``dense``, ``identity``) in the
-            ledger's order, for models whose synapses differ; without it all are priced as ``conv``.
+            ledger's order, for models whose synapses differ; by default the ledger's own, and where
+            it has none all are priced as ``conv``.
 
     Raises:
         ConfigError: an unknown model or kind, or another number of kinds than connections.
@@ -135,7 +136,8 @@ def event_counts(ledger: Ledger, kinds: Sequence[str] | None = None) -> dict[str
     Raises:
         ConfigError: as `price`.
     """
-    kinds = ["conv"] * len(ledger.connections) if kinds is None else list(kinds)
+    kinds = ledger.kinds if kinds is None else kinds
+    kinds = list(kinds) or ["conv"] * len(ledger.connections)
     if len(kinds) != len(ledger.connections):
         raise ConfigError(f"{len(kinds)} kinds for {len(ledger.connections)} connections")
     unknown = sorted(set(kinds) - set(SYNAPSE_CLASS_OF))

@@ -44,11 +44,6 @@ DISK_WANTED_BYTES = 2**30
 DATASET_FOLDERS = {
     "mnist": "MNIST/raw",
     "cifar10": "cifar-10-batches-py",
-    "caltech101": "caltech101/101_ObjectCategories",
-    "nmnist": "NMNIST",
-    "cifar10dvs": "CIFAR10DVS",
-    "ncaltech101": "NCALTECH101",
-    "dvs128gesture": "dvs128_gesture",
 }
 
 

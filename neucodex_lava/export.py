@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from energy.ledger import Ledger
 from neucodex_lava.bundle import Bundle, Golden, load_bundle, write_bundle
 from neucodex_lava.cloud.executor import Executor, run_twin
-from neucodex_lava.config import DataConfig, ResNetConfig, from_dict, to_dict
+from neucodex_lava.config import to_dict
 from neucodex_lava.data import encode, load
 from neucodex_lava.errors import BundleError
 from neucodex_lava.integer_net import IntegerNet
@@ -84,10 +84,10 @@ def export_run(
 
 
 def _base_of(run: Run, folder: Path) -> Bundle:
-    """The base bundle, which must be of the same network and data as the run.
+    """The base bundle, which must hold the very network that the run started from.
 
     Raises:
-        BundleError: missing, damaged, no base, or of another network.
+        BundleError: missing, damaged, no base, or another network.
     """
     if not (folder / "manifest.json").is_file():
         raise BundleError(
@@ -95,13 +95,9 @@ def _base_of(run: Run, folder: Path) -> Bundle:
             "export the base run first, or pass --base BUNDLE",
         )
     bundle = load_bundle(folder)
-    same = (
-        from_dict(ResNetConfig, bundle.manifest.model) == run.model
-        and from_dict(DataConfig, bundle.manifest.data) == run.data
-    )
-    if bundle.manifest.kind != "base" or not same:
+    if bundle.manifest.kind != "base" or bundle.net.fingerprint() != run.base_net:
         raise BundleError(
-            f"'{folder}' is not the base of this run: another architecture or dataset",
+            f"'{folder}' is not the base of this run: another network, or trained anew since",
             "pass the right bundle with --base",
         )
     return bundle

@@ -15,6 +15,7 @@ Only numpy is needed here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -268,6 +269,19 @@ class IntegerNet:
         """The same network with the nodes of these names replaced."""
         new = {node.name: node for node in changed}
         return replace(self, nodes=tuple(new.get(node.name, node) for node in self.nodes))
+
+    def fingerprint(self) -> str:
+        """sha256 of everything that gives the network its spikes; wherever it is cut."""
+        digest = hashlib.sha256()
+        digest.update(repr((self.input_shape, self.timesteps, self.input_bits)).encode())
+        for node in self.nodes:
+            digest.update(repr((node.name, node.shape, node.neuron)).encode())
+            digest.update(node.bias.astype("<i4").tobytes())
+            for connection in node.connections:
+                digest.update(repr(sorted(connection.attributes().items())).encode())
+                digest.update(repr(connection.weight.shape).encode())
+                digest.update(connection.weight.astype("<i2").tobytes())
+        return digest.hexdigest()
 
     def edge_part(self) -> IntegerNet:
         """The nodes before the cut as a net of their own, cut at its end."""

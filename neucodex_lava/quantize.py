@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -80,5 +78,5 @@ def split_power(value: int) -> tuple[int, int]:
         exponent += 1
         if exponent > EXPONENT_MAX:
             raise ValueError(f"{value} is no even 8-bit weight times a power of two")
-    assert (value >> exponent) << exponent == value or math.nan
+    assert (value >> exponent) << exponent == value
     return value >> exponent, exponent

@@ -194,7 +194,7 @@ def _read(archive: zipfile.ZipFile, net: IntegerNet, where: str) -> Golden:
         node.name: bits(f"spikes_{i}", (n, *node.shape, t)) for i, node in enumerate(net.nodes)
     }
     sums = _member(archive, "sums", np.int64, (n, net.nodes[-1].size, t), where)
-    counts = {
+    counts: dict[str, Any] = {
         name: _member(archive, name, np.int64, shape, where)
         for name, shape in _ledger_shapes(net, n).items()
     }

@@ -7,6 +7,7 @@ something missing, with one line that says what and the way out; 130 interrupted
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import re
@@ -48,7 +49,11 @@ machine and writes a report, offline, in a few minutes. Every verb has --help.""
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the script ``neucodex``."""
-    raise SystemExit(run(sys.argv[1:] if argv is None else list(argv)))
+    status = run(sys.argv[1:] if argv is None else list(argv))
+    # On its way out Python searches all objects for garbage: 0.6 s with torch and Lava loaded, in which
+    # nobody answers Ctrl-C. Frozen ones are passed over.
+    gc.freeze()
+    raise SystemExit(status)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -73,6 +78,10 @@ def run(argv: Sequence[str]) -> int:
         # The reader of our output (head, less) is gone.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        where = f"'{error.filename}': " if error.filename else ""
+        report_error(ConfigError(f"{where}{error.strerror or error}"), wants_json)
+        return 2
 
 
 def missing_package(name: str) -> MissingDependencyError:
@@ -115,22 +124,24 @@ def parse(argv: Sequence[str]) -> Any:
             sys.stdout.write(stdout.getvalue())
             raise SystemExit(0) from None
         text = stderr.getvalue() + stdout.getvalue()
-        raise ConfigError(first_problem(text), "see neucodex --help") from None
+        verb = argv[0] if argv and argv[0] in COMMANDS else ""
+        hint = f"see neucodex {verb} --help" if verb else "see neucodex --help"
+        raise ConfigError(first_problem(text), hint) from None
 
 
-def first_problem(box: str) -> str:
-    """The message inside tyro's error box, on one line."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [re.sub(r"^[│|]\s?|\s*[│|]$", "", line).strip() for line in plain.splitlines()]
-    kept: list[str] = []
-    for line in lines:
-        if line.startswith(("╭", "╰", "+")):
-            continue
-        if line.startswith(("─", "For full helptext")):
-            break
-        if line:
-            kept.append(line)
-    return " ".join(kept) or "the command line could not be understood"
+def first_problem(text: str) -> str:
+    """What tyro's error box says, on one line: what is wrong, and what could stand there instead."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    sections: list[list[str]] = [[]]
+    for raw in plain.splitlines()[1:]:  # the first line is the box's title
+        line = raw.strip(" │|")
+        if set(line) <= set("-─╭╮╰╯+"):
+            sections.append([])
+        else:
+            sections[-1].append(line)
+    told = [" ".join(s) for s in sections if s]
+    kept = [s for i, s in enumerate(told) if i == 0 or s.startswith("Available")]
+    return ". ".join(kept).rstrip(".") or "the command line could not be understood"
 
 
 def report_error(error: NeucodexError, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from neucodex_lava.cli.common import Command, DataRoot
+from neucodex_lava.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,8 @@ class Simulate(Command):
 
     def run(self) -> int:
         """Simulate."""
+        if self.ledger is not None and not self.ledger.parent.is_dir():
+            raise ConfigError(f"'{self.ledger.parent}' is no folder to write a ledger to")
         from neucodex_lava.evaluation.simulate import simulate_bundle
         from neucodex_lava.report.tables import ledger_table
 

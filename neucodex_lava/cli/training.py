@@ -13,7 +13,9 @@ from neucodex_lava.cli.common import Command, DataRoot, command_line
 from neucodex_lava.config import (
     BottleneckConfig,
     DataConfig,
+    DatasetName,
     EncodingConfig,
+    EncodingName,
     TrainConfig,
     parse_split,
     resnet,
@@ -94,14 +96,14 @@ class Train(Training):
     """Architecture: resnet-small or resnet18."""
     width: float = 1.0
     """Factor on all channel counts, e.g. 0.25."""
-    dataset: str = "digits"
-    """digits (embedded), mnist or cifar10."""
+    dataset: DatasetName = "digits"
+    """digits is embedded, the others need --data-root."""
     timesteps: int = 4
     """T_max."""
-    encoding: str = "deterministic"
-    """deterministic, bernoulli or direct."""
-    bits: int = 4
-    """Bits of the direct encoding."""
+    encoding: EncodingName = "deterministic"
+    """How an image becomes spikes; direct repeats multi-bit pixels."""
+    bits: int | None = None
+    """Bits of the direct encoding; by default the most at which 8-bit weights cannot overflow."""
     encoding_seed: int = 0
     """Seed of the bernoulli encoding."""
     train_limit: int = 0
@@ -113,12 +115,16 @@ class Train(Training):
     def run(self) -> int:
         """Train."""
         model = resnet(self.arch, self.width)
-        encoding = EncodingConfig(self.encoding, self.bits, self.encoding_seed)  # type: ignore[arg-type]
-        data = DataConfig(self.dataset, self.timesteps, encoding, self.train_limit)  # type: ignore[arg-type]
+        encoding = EncodingConfig(
+            self.encoding, self.bits or EncodingConfig.bits, self.encoding_seed
+        )
+        data = DataConfig(self.dataset, self.timesteps, encoding, self.train_limit)
         config = self.train_config()
         folder = self.out or Path("runs") / f"{model.architecture}-{self.dataset}" / "base"
-        from neucodex_lava.training.stages import train_base
+        from neucodex_lava.training.stages import train_base, with_fitting_bits
 
+        if self.bits is None:
+            data = with_fitting_bits(data, self.data_root)
         with self.progress() as progress:
             run = train_base(
                 folder,

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from energy.ledger import Ledger
-from neucodex_lava.errors import NetError, OverflowInRunError
+from neucodex_lava.errors import ConfigError, NetError, OverflowInRunError
 from neucodex_lava.integer_net import (
     DECAY_ONE,
     INPUT,
@@ -67,6 +67,7 @@ class Executor:
 
     Raises:
         NetError: `start` is no legal cut.
+        ConfigError: no such device on this machine.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Executor:
                 f"the network cannot be cut at {start}", f"legal cuts: {net.legal_cuts()}"
             )
         self.net = net
-        self.device = torch.device(device)
+        self.device = usable_device(device)
         self.nodes = net.nodes[start:stop]
         self.source = INPUT if start == 0 else net.nodes[start - 1].name
         self.input_shape: Shape = net.shape_of(self.source)
@@ -139,6 +140,24 @@ class Executor:
                     sums = torch.div(potential, UNIT, rounding_mode="trunc")
                     traces.sums = sums.flatten(2).long()
         return new_state, traces
+
+
+def usable_device(name: str) -> torch.device:
+    """The torch device of this name, tried out.
+
+    Raises:
+        ConfigError: unknown, or not on this machine.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"torch device '{name}' cannot be used: {reason}",
+            "use cpu, or cuda where there is a GPU",
+        ) from error
+    return device
 
 
 @contextlib.contextmanager
@@ -321,7 +340,8 @@ def run_twin(
         raise NetError(f"input of shape {inputs.shape}, expected (N, *{executor.input_shape}, T)")
     samples, timesteps = inputs.shape[0], inputs.shape[-1]
     names = [node.name for node in executor.nodes]
-    ledger = Ledger.zeros(names, executor.links, samples, timesteps)
+    kinds = [c.kind for node in executor.nodes for c in node.connections]
+    ledger = Ledger.zeros(names, executor.links, samples, timesteps, kinds)
     last = executor.nodes[-1]
     output = np.zeros((samples, *last.shape, timesteps), np.uint8)
     sums = np.zeros((samples, last.size, timesteps), np.int64) if last.neuron.is_readout else None

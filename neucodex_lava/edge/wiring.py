@@ -130,7 +130,11 @@ class Wiring:
         """
         names = [node.name for node in self.net.nodes]
         ledger = Ledger.zeros(
-            names, [(k.node, k.source) for k in self.links], samples, self.timesteps
+            names,
+            [(k.node, k.source) for k in self.links],
+            samples,
+            self.timesteps,
+            kinds=[c.kind for _, c in self.net.connections()],
         )
         outside: dict[str, int] = dict.fromkeys((*CONNECTION_COUNTS, *NODE_COUNTS), 0)
         early = 1 if self.pipelined else 0

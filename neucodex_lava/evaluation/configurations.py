@@ -115,8 +115,18 @@ def plan(base: Bundle, splits: Sequence[str], bundles: Iterable[Bundle]) -> list
         base: the base bundle.
         splits: split points to evaluate.
         bundles: split bundles, at most one for each split point.
+
+    Raises:
+        ConfigError: two bundles of one split point, or a split point the base does not have.
     """
-    by_split = {b.manifest.split: b for b in bundles}
+    by_split: dict[str | None, Bundle] = {}
+    for bundle in bundles:
+        other = by_split.setdefault(bundle.manifest.split, bundle)
+        if other is not bundle:
+            raise ConfigError(
+                f"'{other.path}' and '{bundle.path}' are both bundles of {bundle.manifest.split}",
+                "evaluate them one at a time",
+            )
     found = base_configurations(base)
     for split in splits:
         found += split_configurations(base, split, by_split.get(split))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from energy import paper_energy_j, price
 from energy.devices import DeviceModel
 from energy.ledger import Ledger
-from host_bridge import EdgeClient, serving
+from host_bridge import serving
 from neucodex_lava.cloud.tail import TorchTail
 from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.errors import ConfigError, SimulationError
@@ -22,7 +22,7 @@ from neucodex_lava.evaluation.configurations import (
     Configuration,
 )
 from neucodex_lava.evaluation.layers import layer_rows
-from neucodex_lava.evaluation.measured import Measured, run_measured
+from neucodex_lava.evaluation.measured import Measured, connect, run_measured
 from neucodex_lava.evaluation.outcome import LinkCost, Outcome, TwinRuns
 from neucodex_lava.exits.fixed import FixedPolicy
 from neucodex_lava.exits.policy import ExitPolicy
@@ -111,23 +111,10 @@ def _serve(stack: ExitStack, configurations: Sequence[Configuration]) -> str:
     return stack.enter_context(serving(tails)) if tails else ""
 
 
-def connect(configuration: Configuration, address: str, timeout_s: float = 30.0) -> EdgeClient:
-    """A client for the configuration's cloud tail (not yet opened)."""
-    net = configuration.net
-    return EdgeClient(
-        address,
-        model=configuration.model_id,
-        code_shape=net.code_shape,
-        code_bits=net.code_bits,
-        t_max=net.timesteps,
-        timeout_s=timeout_s,
-    )
-
-
 def require_agreement(
     configuration: Configuration, outcome: Outcome, measured: Measured, chosen: NDArray[np.intp]
 ) -> None:
-    """Raise SimulationError unless the real run gave the executor's answers and counts."""
+    """Raise SimulationError unless the real run gave the executor's answers, counts and bytes."""
     where = f"{configuration.split or ''} {configuration.name}".strip()
     for what in ("timesteps", "predictions"):
         mine = getattr(measured.exits, what)
@@ -138,6 +125,12 @@ def require_agreement(
                 f"{where}: {what} of sample {n} differ between Lava and the executor",
                 "run neucodex verify on the bundle and report what it says",
             )
+    link = LinkCost.of(configuration.net)
+    timesteps = measured.exits.timesteps
+    if not np.array_equal(measured.payload_bits, link.payload_bits * timesteps):
+        raise SimulationError(f"{where}: the codec sent other payloads than the report assumes")
+    if not np.array_equal(measured.wire_bytes, link.wire_bytes(timesteps)):
+        raise SimulationError(f"{where}: messages have other sizes than the report assumes")
     if measured.ledger is not None and outcome.edge is not None:
         expected_ledger = _rows(outcome.edge, chosen)
         first = measured.ledger.first_difference(expected_ledger)
@@ -169,7 +162,6 @@ def make_row(
     link = LinkCost.of(net)
     edge = outcome.edge
     has_link = configuration.has_link
-    kinds = [c.kind for node in net.edge_nodes for c in node.connections]
     return Row(
         split=configuration.split,
         configuration=configuration.name,
@@ -180,10 +172,10 @@ def make_row(
         raw_bits=link.raw_bits * mean_timesteps,
         packed_bits=link.packed_bits * mean_timesteps,
         payload_bits=link.payload_bits * mean_timesteps,
-        wire_bytes=link.step_wire_bytes * mean_timesteps + link.end_wire_bytes,
+        wire_bytes=float(link.wire_bytes(exits.timesteps).mean()),
         syn_ops=edge.total("syn_ops") / samples if edge else 0.0,
         macs=edge.total("macs") / samples if edge else 0.0,
-        energy_j=price(edge, energy_model, kinds).mean_j if edge else 0.0,
+        energy_j=price(edge, energy_model).mean_j if edge else 0.0,
         energy_paper_j=_paper_energy(configuration, edge, exits.timesteps) if edge else 0.0,
         edge_s=float(measured.edge_s.mean()) if measured and edge else None,
         roundtrip_s=float(measured.roundtrip_s.mean()) if measured and has_link else None,

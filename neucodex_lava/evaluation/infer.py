@@ -10,8 +10,7 @@ from typing import Any
 from neucodex_lava.bundle import load_bundle
 from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.evaluation.configurations import Configuration
-from neucodex_lava.evaluation.evaluate import connect
-from neucodex_lava.evaluation.measured import run_measured
+from neucodex_lava.evaluation.measured import connect, run_measured
 from neucodex_lava.evaluation.policies import make_policy
 from neucodex_lava.evaluation.samples import load_samples
 from neucodex_lava.evaluation.serve import cut_bundle
@@ -124,10 +123,12 @@ def infer(
     c = Configuration("infer", split, bundle, net, dynamic=True)
     exit_policy = make_policy(bundle, policy, alpha)
     inputs, labels = load_samples(bundle, samples, data_root=data_root, dataset=dataset)
+    # Made before Lava starts, so that a wrong address is told at once; connected after it: Lava forks,
+    # and a fork does not carry gRPC's threads over.
+    client = connect(c, target, timeout_s)
     with ExitStack() as stack:
-        # Lava first: it forks, and a fork does not carry gRPC's threads over.
         session = stack.enter_context(EdgeSession(net)) if c.has_edge else None
-        client = stack.enter_context(connect(c, target, timeout_s))
+        stack.enter_context(client)
         found = run_measured(inputs, exit_policy, session, client, task="infer", progress=progress)
     per_sample = found.ledger.per_sample("syn_ops") if found.ledger else [0] * len(inputs)
     rows = [

@@ -15,6 +15,7 @@ from energy.ledger import Ledger
 from host_bridge.client import EdgeClient
 from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.errors import ConfigError, SimulationError
+from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.exits.policy import Action, ExitPolicy, Exits
 from neucodex_lava.progress import Progress, silent
 
@@ -40,6 +41,19 @@ class Measured:
     cloud_s: NDArray[np.float64]
     payload_bits: NDArray[np.int64]
     wire_bytes: NDArray[np.int64]
+
+
+def connect(configuration: Configuration, address: str, timeout_s: float = 30.0) -> EdgeClient:
+    """A client for the configuration's cloud tail (not yet opened)."""
+    net = configuration.net
+    return EdgeClient(
+        address,
+        model=configuration.model_id,
+        code_shape=net.code_shape,
+        code_bits=net.code_bits,
+        t_max=net.timesteps,
+        timeout_s=timeout_s,
+    )
 
 
 def run_measured(

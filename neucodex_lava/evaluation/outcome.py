@@ -100,6 +100,10 @@ class LinkCost:
     step_wire_bytes: int
     end_wire_bytes: int
 
+    def wire_bytes(self, timesteps: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bytes on the wire of samples that ran so many timesteps, (N,)."""
+        return self.step_wire_bytes * timesteps + self.end_wire_bytes
+
     @classmethod
     def of(cls, net: IntegerNet) -> LinkCost:
         """For what crosses the net's cut; nothing for an edge-only net."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neucodex_lava.bundle import Bundle, load_bundle, load_tail, read_manifest
-from neucodex_lava.cloud.tail import TorchTail
 from neucodex_lava.config import parse_split
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.evaluation.configurations import base_cut, deployment_id
 from neucodex_lava.integer_net import IntegerNet
+
+if TYPE_CHECKING:
+    from neucodex_lava.cloud.tail import TorchTail
 
 INPUT_CUT = "input"
 """Name of the cut before the first node: everything runs in the cloud."""
@@ -50,6 +53,9 @@ def open_tail(folder: Path, *, split: str | None = None, device: str = "cpu") ->
     Raises:
         ConfigError, BundleError: a cut or a bundle that is not possible.
     """
+    # Not above: the edge reads `cut_bundle` from here and needs no torch, which takes 2 s to import.
+    from neucodex_lava.cloud.tail import TorchTail
+
     manifest, _ = read_manifest(folder)
     if manifest.kind == "split" and split is None:
         # The cloud machine needs the tail file alone, no HDF5.

@@ -54,7 +54,13 @@ def find_sweep(folder: Path) -> tuple[Bundle, list[Bundle]]:
             "export the base network there first",
         )
     base = bases[0]
-    splits = [b for b in bundles if b.manifest.base == base.sha256]
+    splits = [b for b in bundles if b.manifest.kind == "split"]
+    for bundle in splits:
+        if bundle.manifest.base != base.sha256:
+            raise BundleError(
+                f"bundle '{bundle.path}' names another base than '{base.path}'",
+                "export it again with this base, or move it elsewhere",
+            )
     splits.sort(key=lambda b: parse_split(b.manifest.split or "SP1"))
     return base, splits
 
@@ -103,7 +109,7 @@ def evaluate_bundles(
             "choose twin or fused: the other backends have no early exit",
         )
     model = device(energy_model)
-    chosen = [f"SP{parse_split(s)}" for s in splits]
+    chosen = list(dict.fromkeys(f"SP{parse_split(s)}" for s in splits))
     if not chosen:
         chosen = [b.manifest.split for b in bundles if b.manifest.split]
     if not chosen:

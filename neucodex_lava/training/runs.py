@@ -54,6 +54,7 @@ class Run:
         input_shape: (C, H, W) of an image.
         bottleneck: of stage 2, None for a base.
         base: folder of the base's run that stage 2 started from.
+        base_net: fingerprint of the base's integer network, by which its bundle is known.
         command: the command line that made it.
         history: one record per finished epoch.
     """
@@ -65,6 +66,7 @@ class Run:
     input_shape: tuple[int, int, int]
     bottleneck: BottleneckConfig | None = None
     base: str | None = None
+    base_net: str | None = None
     command: str = ""
     version: int = RUN_VERSION
     history: tuple[EpochRecord, ...] = field(default=())
@@ -74,14 +76,15 @@ class Run:
         """Float and quantisation-aware epochs together."""
         return self.train.epochs + self.train.qat_epochs
 
-    @property
-    def finished(self) -> bool:
-        """Whether all epochs are done."""
-        return len(self.history) >= self.total_epochs
-
     def same_work(self, other: Run) -> bool:
-        """Whether the other run trains the same thing, whatever its command line and progress."""
-        return replace(self, history=(), command="") == replace(other, history=(), command="")
+        """Whether the other run trains the same thing, whatever its command line and progress.
+
+        Wherever the base's run lies, the same base network is the same start.
+        """
+        return self._work() == other._work()
+
+    def _work(self) -> Run:
+        return replace(self, history=(), command="", base=None)
 
     def build(self) -> SplitModel:
         """The model with fresh weights (of this run's shapes)."""
@@ -168,10 +171,10 @@ def load_model(folder: Path) -> tuple[Run, SplitModel]:
     """
     run = read_run(folder)
     model = run.build()
-    load_checkpoint(folder, model)
-    if not run.finished or not model.integer:
+    epochs, _ = load_checkpoint(folder, model)
+    if epochs < run.total_epochs or not model.integer:
         raise FormatError(
-            f"run '{folder}' has done {len(run.history)} of {run.total_epochs} epochs",
+            f"run '{folder}' has done {epochs} of {run.total_epochs} epochs",
             "run the same train or finetune command again: it resumes",
         )
     return run, model.eval()

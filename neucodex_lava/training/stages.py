@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 
 from neucodex_lava.config import BottleneckConfig, DataConfig, ResNetConfig, TrainConfig
-from neucodex_lava.data import load
+from neucodex_lava.data import direct_bits, load
 from neucodex_lava.errors import ConfigError
+from neucodex_lava.integer_net import WEIGHT_MAX
 from neucodex_lava.models.bottleneck import insert_bottleneck
 from neucodex_lava.progress import Progress, silent
+from neucodex_lava.quantize import to_integer_net
 from neucodex_lava.training.loop import fit
 from neucodex_lava.training.runs import (
     CHECKPOINT_FILE,
@@ -21,6 +23,25 @@ from neucodex_lava.training.runs import (
     read_run,
     write_run,
 )
+
+STEM_TAPS = 9
+"""Kernel positions of the first convolution, 3x3."""
+
+
+def with_fitting_bits(data: DataConfig, data_root: Path | None = None) -> DataConfig:
+    """For direct coding, the most bits at which no weights of the first layer can overflow.
+
+    More bits are possible (``--bits``): the layer's gain, and with it the precision of its weights,
+    is then smaller.
+
+    Raises:
+        DataError: the dataset is missing or damaged.
+    """
+    if data.encoding.name != "direct":
+        return data
+    channels = load(data, data_root, "test").shape[0]
+    bits = direct_bits(STEM_TAPS * channels * WEIGHT_MAX, growth=2.0)
+    return replace(data, encoding=replace(data.encoding, bits=bits))
 
 
 def train_base(
@@ -82,7 +103,8 @@ def finetune(
         base_run.classes,
         base_run.input_shape,
         bottleneck,
-        base=str(base_folder.resolve()),
+        base=str(base_folder),
+        base_net=to_integer_net(base).fingerprint(),
         command=command,
     )
     torch.manual_seed(train.seed)

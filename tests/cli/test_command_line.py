@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neucodex_lava.cli.main import COMMANDS, first_problem
+from neucodex_lava.cli.main import COMMANDS, parse
+from neucodex_lava.errors import ConfigError
 
 VERBS = "demo train finetune export verify simulate serve infer evaluate sweep energy report"
 
@@ -46,9 +47,9 @@ BAD = {
     "unknown verb": (["trian"], "trian"),
     "unknown option": (["demo", "--fast"], "--fast"),
     "wrong type": (["train", "--epochs", "many"], "many"),
-    "unknown dataset": (["train", "--dataset", "cifar11"], "unknown dataset 'cifar11'"),
+    "unknown dataset": (["train", "--dataset", "cifar11"], "cifar11"),
     "unknown architecture": (["train", "--arch", "vgg99"], "unknown architecture 'vgg99'"),
-    "unknown encoding": (["train", "--encoding", "morse"], "unknown encoding 'morse'"),
+    "unknown encoding": (["train", "--encoding", "morse"], "morse"),
     "no timesteps": (["train", "--timesteps", "0"], "T_max is 0"),
     "negative epochs": (["train", "--epochs", "-1"], "epochs is -1"),
     "not a split point": (["finetune", "x", "--split", "blue"], "'blue' is not a split point"),
@@ -87,9 +88,39 @@ def test_with_json_a_mistake_is_one_object_on_stdout(case: str, tmp_path: Path) 
     assert expected in error["message"]
 
 
-def test_the_message_in_tyros_box_is_found() -> None:
-    box = (
-        "╭─ Parsing error ────╮\n│ Unrecognized options: │\n│ --fast │\n"
-        "│ ──────────── │\n│ For full helptext │\n╰───╯"
-    )
-    assert first_problem(box) == "Unrecognized options: --fast"
+@pytest.mark.parametrize(
+    ("args", "message", "hint"),
+    [
+        (["demo", "--fast"], "Unrecognized options: --fast", "see neucodex demo --help"),
+        (
+            ["train", "--dataset", "cifar11"],
+            "invalid choice 'cifar11' for argument '--dataset'. Expected one of ('digits',"
+            " 'mnist', 'cifar10')",
+            "see neucodex train --help",
+        ),
+        (
+            ["train", "--epochs", "many"],
+            "Error parsing --epochs: invalid literal for int() with base 10: 'many'",
+            "see neucodex train --help",
+        ),
+        (
+            ["verify"],
+            "Missing from neucodex verify: PATH Folder of a bundle. (required)",
+            "see neucodex verify --help",
+        ),
+    ],
+)
+def test_what_the_parser_says_is_one_sentence(args: list[str], message: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        parse(args)
+    assert found.value.message == message
+    assert found.value.hint == hint
+
+
+def test_a_file_system_error_is_one_clear_line(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = neucodex("train", "--out", blocked / "run", "--epochs", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Not a directory" in done.stderr

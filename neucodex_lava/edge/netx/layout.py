@@ -21,9 +21,6 @@ FORMAT_VERSION = 1
 EXTRA = "neucodex"
 """The group that NetX ignores."""
 STRUCTURE = "structure"
-INLINE_LAYER_KEYS = ("exponent", "connection")
-"""Keys of ours inside a layer that stock NetX never gets to see."""
-
 MARKER = "concat"
 """A layer type at which lava-dl raises NotImplementedError; layers of unknown type it skips."""
 

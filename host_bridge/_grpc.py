@@ -6,6 +6,7 @@ grpcio ships no type information, so it is handled as `Any` here and nowhere els
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 from importlib import metadata
 from typing import Any, Final
@@ -23,6 +24,8 @@ COMMON_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 
 def grpc() -> Any:
     """The module `grpc`; importing it takes longer than `neucodex --help` may."""
+    # Its C core writes lines of its own to stderr, for instance when a server says goodbye.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     return importlib.import_module("grpc")
 
 

@@ -81,7 +81,7 @@ def serve_forever(
     on_listening: Callable[[str, int], None] | None = None,
     max_sessions: int = DEFAULT_MAX_SESSIONS,
     allow_remote: bool = False,
-    grace_s: float = 2.0,
+    grace_s: float = 0.5,
 ) -> None:
     """Serve until SIGINT or SIGTERM; call it from the main thread.
 

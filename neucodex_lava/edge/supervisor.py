@@ -122,11 +122,12 @@ class SupervisedRun:
         compiler_log = logging.getLogger("lava.magma.compiler.compiler")
         handlers = list(compiler_log.handlers)
         try:
+            # Compiling takes seconds and starts nothing yet: Ctrl-C ends it at once.
+            config = Loihi2SimCfg(
+                select_tag="fixed_pt", exception_proc_model_map=dict(models or {})
+            )
+            executable = process.compile(config)
             with interrupt_deferred() as pending:
-                config = Loihi2SimCfg(
-                    select_tag="fixed_pt", exception_proc_model_map=dict(models or {})
-                )
-                executable = process.compile(config)
                 self._runtime = _Runtime(executable, ActorType.MultiProcessing)
                 self._runtime.interrupted = pending
                 executable.assign_runtime_to_all_processes(self._runtime)

@@ -93,19 +93,20 @@ def test_ctrl_c_during_infer_with_json_leaves_stdout_empty(cloud: Cloud) -> None
 @pytest.mark.terminal
 def test_ctrl_c_during_a_reference_simulation(released: Path, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.json"
-    args = ["simulate", released / "base", "--backend", "reference", "--samples", 0]
+    args = ["simulate", released / "sp1", "--backend", "reference", "--samples", 0]
     with running(*args, "--ledger", ledger, terminal=True) as program:
         program.await_text("simulate reference .* [1-9][0-9]*/360")
-        assert len(program.lava_children()) > 10
+        assert len(program.lava_children()) > 4
         press_ctrl_c(program)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.terminal
 def test_ctrl_c_during_evaluate(released: Path, tmp_path: Path) -> None:
-    args = ["evaluate", released / "sp1", "--confirm", 360, "--out", tmp_path / "report"]
+    sizes = ["--samples", 200, "--confirm", 200]
+    args = ["evaluate", released / "sp1", *sizes, "--out", tmp_path / "report"]
     with running(*args, terminal=True) as program:
-        program.await_text(r"Lava\+bridge .* [1-9][0-9]*/360")
+        program.await_text(r"Lava\+bridge .* [1-9][0-9]*/200")
         press_ctrl_c(program)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
@@ -113,10 +114,11 @@ def test_ctrl_c_during_evaluate(released: Path, tmp_path: Path) -> None:
 @pytest.mark.terminal
 def test_ctrl_c_during_train_and_the_same_command_resumes(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    args = ["train", "--epochs", 3, "--qat-epochs", 1, "--width", 0.25, "--train-limit", 256]
+    sizes = ["--width", 0.25, "--train-limit", 256, "--batch-size", 16]
+    args = ["train", "--epochs", 3, "--qat-epochs", 1, *sizes]
     with running(*args, "--out", folder, terminal=True) as program:
-        # Of 16 batches, four an epoch.
-        program.await_text(r"train base .* ([6-9]|1[0-4])/16")
+        # Early in the second of four epochs of 16 batches.
+        program.await_text(r"train base .* (1[7-9]|2[0-6])/64")
         press_ctrl_c(program)
     assert unfinished(tmp_path) == []
     before = json.loads((folder / "run.json").read_text())["history"]
@@ -150,10 +152,9 @@ def test_ctrl_c_while_a_command_starts(after_s: float, released: Path) -> None:
         press_ctrl_c(program)
 
 
-@pytest.mark.parametrize("which", [0, -1])
-def test_a_killed_lava_child_during_infer(which: int, cloud: Cloud) -> None:
+def test_a_killed_lava_child_during_infer(cloud: Cloud) -> None:
     with inferring(cloud) as (program, _):
-        program.lava_children()[which].kill()
+        program.lava_children()[0].kill()
         assert program.await_end(FAULT_S) == 2, program.described()
         assert program.out == ""
         (line,) = program.lines

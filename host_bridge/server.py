@@ -24,7 +24,7 @@ INLINE_BELOW_S: Final = 0.2e-3
 """A lone session whose latest step took less is served on the event loop: handing a step to a thread
 and back cost 0.1 ms in itself (measured, 2 cores), and there is nobody else to hold up."""
 
-_LAST_WORDS_S: Final = 1.0
+_LAST_WORDS_S: Final = 0.5
 """How long a stopping server tries to tell its open sessions so."""
 
 _LOG: Final = logging.getLogger(__name__)

@@ -8,11 +8,13 @@ Every file is written under a temporary name and renamed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -93,12 +95,25 @@ class Run:
         return insert_bottleneck(model, self.bottleneck) if self.bottleneck else model
 
 
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once it is whole; nothing is left of one that fails."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_run(folder: Path, run: Run) -> None:
     """Write ``run.json``."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / (RUN_FILE + ".tmp")
-    temporary.write_text(json.dumps(asdict(run), indent=2) + "\n")
-    temporary.replace(folder / RUN_FILE)
+    with _replacing(folder / RUN_FILE) as file:
+        file.write((json.dumps(asdict(run), indent=2) + "\n").encode())
 
 
 def read_run(folder: Path) -> Run:
@@ -122,18 +137,14 @@ def read_run(folder: Path) -> Run:
 
 def save_checkpoint(folder: Path, model: SplitModel, optimiser: dict[str, Any], epoch: int) -> None:
     """Write ``checkpoint.pt``: everything a resumed run needs after `epoch` finished epochs."""
-    temporary = folder / (CHECKPOINT_FILE + ".tmp")
     content = {
         "epoch": epoch,
         "gains": model.gains,
         "model": model.state_dict(),
         "optimiser": optimiser,
     }
-    with temporary.open("wb") as file:
+    with _replacing(folder / CHECKPOINT_FILE) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / CHECKPOINT_FILE)
 
 
 def load_checkpoint(folder: Path, model: SplitModel) -> tuple[int, dict[str, Any]]:

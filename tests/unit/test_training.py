@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from neucodex_lava.config import (
 from neucodex_lava.errors import ConfigError, FormatError
 from neucodex_lava.quantize import to_integer_net
 from neucodex_lava.training import loop
-from neucodex_lava.training.runs import load_model, read_run
+from neucodex_lava.training.runs import load_model, read_run, save_checkpoint
 from neucodex_lava.training.stages import finetune, train_base, with_fitting_bits
 
 TINY = ResNetConfig("tiny", widths=(4, 8), blocks=(1, 1))
@@ -58,6 +59,25 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     assert found.gains == expected.gains
     for (name, a), (_, b) in zip(found.state_dict().items(), expected.state_dict().items()):
         assert torch.equal(a, b), name
+
+
+def test_a_save_that_is_interrupted_leaves_the_old_checkpoint(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("run.json", "checkpoint.pt"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    _, model = load_model(tmp_path)
+
+    def interrupted(content: object, file: BinaryIO) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, model, {}, 9)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "run.json"]
 
 
 def test_training_learns_and_both_stages_end_on_integers(finished: Path, tmp_path: Path) -> None:

@@ -32,10 +32,10 @@ def run_stock_netx(
         Spikes of the last edge node, uint8 (N, C, H, W, T), and its potential at the very end, in
         state units and Lava's shape.
     """
+    from neucodex_lava.edge.supervisor import SupervisedRun
+
     with contextlib.redirect_stdout(io.StringIO()):
         from lava.lib.dl.netx import hdf5
-    from lava.magma.core.run_conditions import RunSteps
-    from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.io.sink import RingBuffer as Sink
     from lava.proc.io.source import RingBuffer as Source
 
@@ -54,12 +54,11 @@ def run_stock_netx(
     sink: Any = Sink(shape=network.out.shape, buffer=steps)
     source.s_out.connect(network.inp)
     network.out.connect(sink.a_in)
-    network.run(RunSteps(steps), Loihi2SimCfg(select_tag="fixed_pt"))
-    try:
+    with SupervisedRun(network) as run:
+        run.start(steps)
+        run.finish()
         out: NDArray[Any] = sink.data.get()
         potential: NDArray[Any] = network.layers[-1].neuron.v.get()
-    finally:
-        network.stop()
     if out.ndim == 4:
         out = out.transpose(2, 1, 0, 3)
     window = out[..., len(nodes) : len(nodes) + samples * timesteps]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energy.ledger import Ledger
-from neucodex_lava.bundle import Bundle, Golden, load_bundle, write_bundle
+from neucodex_lava.bundle import Bundle, Golden, digest_potentials, load_bundle, write_bundle
 from neucodex_lava.cloud.executor import Executor, run_twin
 from neucodex_lava.config import to_dict
 from neucodex_lava.data import encode, load
@@ -113,8 +113,16 @@ def make_golden(model: SplitModel, net: IntegerNet) -> Golden:
     largest = (1 << net.input_bits) - 1
     values = rng.integers(1, largest + 1, shape) * (rng.random(shape) < GOLDEN_RATE)
     inputs = values.astype(np.uint8)
-    spikes, sums = model.run_slayer(inputs)
-    return Golden(inputs, spikes, sums, count(net, inputs, spikes))
+    run = model.run_slayer(inputs)
+    return Golden(
+        inputs,
+        run.spikes,
+        run.sums,
+        count(net, inputs, run.spikes),
+        {name: digest_potentials(values) for name, values in run.potentials.items()},
+        {node.name: node.fingerprint() for node in net.nodes},
+        model.gains[net.nodes[-1].name],
+    )
 
 
 def count(

@@ -146,6 +146,16 @@ class Node:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def fingerprint(self) -> str:
+        """sha256 of everything that gives the node its spikes: neuron, bias, weights, geometry."""
+        digest = hashlib.sha256(repr((self.name, self.shape, self.neuron)).encode())
+        digest.update(self.bias.astype("<i4").tobytes())
+        for connection in self.connections:
+            digest.update(repr(sorted(connection.attributes().items())).encode())
+            digest.update(repr(connection.weight.shape).encode())
+            digest.update(connection.weight.astype("<i2").tobytes())
+        return digest.hexdigest()
+
     @property
     def size(self) -> int:
         """Number of neurons."""
@@ -272,16 +282,9 @@ class IntegerNet:
 
     def fingerprint(self) -> str:
         """sha256 of everything that gives the network its spikes; wherever it is cut."""
-        digest = hashlib.sha256()
-        digest.update(repr((self.input_shape, self.timesteps, self.input_bits)).encode())
-        for node in self.nodes:
-            digest.update(repr((node.name, node.shape, node.neuron)).encode())
-            digest.update(node.bias.astype("<i4").tobytes())
-            for connection in node.connections:
-                digest.update(repr(sorted(connection.attributes().items())).encode())
-                digest.update(repr(connection.weight.shape).encode())
-                digest.update(connection.weight.astype("<i2").tobytes())
-        return digest.hexdigest()
+        whole = (self.input_shape, self.timesteps, self.input_bits)
+        parts = [repr(whole), *(node.fingerprint() for node in self.nodes)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def edge_part(self) -> IntegerNet:
         """The nodes before the cut as a net of their own, cut at its end."""

@@ -126,6 +126,16 @@ class Fields:
             raise self.fail(f"'{key}' has {len(value)} characters, the limit is {limit}")
         return value
 
+    def texts(self, key: str, count: int, limit: int = TEXT_LIMIT) -> tuple[str, ...]:
+        """A list of `count` strings of at most `limit` characters each."""
+        value = self._get(key)
+        if not isinstance(value, list) or len(value) != count:
+            raise self.fail(f"'{key}' is {_short(value)}, it must be {count} strings")
+        for item in value:
+            if not isinstance(item, str) or len(item) > limit:
+                raise self.fail(f"'{key}' holds {_short(item)}, it must be short strings")
+        return tuple(value)
+
     def optional_text(self, key: str) -> str | None:
         """A string or null."""
         return None if self._get(key) is None else self.text(key)

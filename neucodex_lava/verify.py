@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energy.ledger import ALL_COUNTS, Ledger
-from neucodex_lava.bundle import Bundle, Golden
+from neucodex_lava.bundle import Bundle, Golden, digest_potentials
 from neucodex_lava.edge.netx.layout import why_not_stock
 from neucodex_lava.errors import ConfigError
+from neucodex_lava.integer_net import INPUT
 from neucodex_lava.progress import Progress, silent
 
 BACKENDS = ("slayer", "twin", "fused", "reference", "netx")
@@ -70,6 +71,7 @@ class BackendCheck:
     counts_compared: int
     spike_differences: int
     counter_differences: int
+    potential_differences: int
     first_difference: Difference | None
 
 
@@ -82,7 +84,10 @@ class VerifyReport:
         backends: names of the backends run.
         samples, timesteps, layers: size of the golden record.
         spike_differences, counter_differences: over all backends; 0 means exact.
-        first_difference: of the first backend that differs.
+        first_difference: of the first backend that differs, else of the first changed node.
+        potential_differences: timesteps at which some potential of a node differs.
+        changed_nodes: nodes whose integers are not those of the model that wrote the golden record,
+            and the readout if its gain is not.
         checks: per backend and schedule.
         skipped: backends not run, and why.
     """
@@ -95,13 +100,15 @@ class VerifyReport:
     spike_differences: int
     counter_differences: int
     first_difference: Difference | None
+    potential_differences: int
+    changed_nodes: list[str]
     checks: list[BackendCheck]
     skipped: dict[str, str]
 
     @property
     def exact(self) -> bool:
-        """Whether nothing differs."""
-        return self.spike_differences == 0 and self.counter_differences == 0
+        """Whether something was compared and nothing differs."""
+        return bool(self.checks) and self.first_difference is None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -139,7 +146,7 @@ def verify(
     bundle: Bundle,
     *,
     run: Path | None = None,
-    backends: tuple[str, ...] = BACKENDS,
+    backends: tuple[str, ...] | None = None,
     progress: Progress = silent,
 ) -> VerifyReport:
     """Compare every backend with the bundle's golden record.
@@ -147,31 +154,37 @@ def verify(
     Args:
         bundle: base or split; a split bundle needs no base.
         run: folder of the training run, whose checkpoint SLAYER is run from.
-        backends: which of `BACKENDS` to run.
+        backends: which of `BACKENDS` to run; by default all that can.
         progress: called as backends finish.
 
     Raises:
-        ConfigError: an unknown backend.
+        ConfigError: an unknown backend, or one that cannot run on this bundle.
         SimulationError, FormatError: from Lava, or a damaged run.
     """
-    unknown = [b for b in backends if b not in BACKENDS]
+    unknown = [b for b in backends or () if b not in BACKENDS]
     if unknown:
         raise ConfigError(f"unknown backend '{unknown[0]}'", f"choose from {', '.join(BACKENDS)}")
     golden, net = bundle.golden, bundle.net
     checks: list[BackendCheck] = []
     skipped: dict[str, str] = {}
-    if "slayer" in backends and run is None:
+    if run is None:
         skipped["slayer"] = "needs the training run: pass --run FOLDER"
     reason = why_not_stock(net)
-    if "netx" in backends and reason:
+    if reason:
         skipped["netx"] = f"lava-dl's own reader refuses this edge.net: {reason}"
-    backends = tuple(b for b in backends if b not in skipped)
+    for backend in backends or ():
+        if backend in skipped:
+            raise ConfigError(f"backend {backend} cannot run: {skipped[backend]}")
+    backends = backends or tuple(b for b in BACKENDS if b not in skipped)
     jobs = [(backend, schedule) for backend in backends for schedule in _schedules(backend)]
     for i, (backend, schedule) in enumerate(jobs):
-        names, spikes, sums, ledger = _run(backend, schedule, bundle, run)
-        checks.append(compare(backend, schedule, golden, names, spikes, sums, ledger))
+        seen = _run(backend, schedule, bundle, run)
+        checks.append(compare(backend, schedule, golden, seen))
         progress("verify", i + 1, len(jobs))
     firsts = [c.first_difference for c in checks if c.first_difference is not None]
+    changed, first_change = changed_integers(bundle)
+    if first_change is not None:
+        firsts.append(first_change)
     return VerifyReport(
         target=str(bundle.path),
         backends=list(dict.fromkeys(c.backend for c in checks)),
@@ -181,6 +194,8 @@ def verify(
         spike_differences=sum(c.spike_differences for c in checks),
         counter_differences=sum(c.counter_differences for c in checks),
         first_difference=firsts[0] if firsts else None,
+        potential_differences=sum(c.potential_differences for c in checks),
+        changed_nodes=changed,
         checks=checks,
         skipped=skipped,
     )
@@ -194,29 +209,72 @@ def _schedules(backend: str) -> tuple[str | None, ...]:
     }.get(backend, (None,))
 
 
-def _run(
-    backend: str, schedule: str | None, bundle: Bundle, run: Path | None
-) -> tuple[list[str], Spikes, NDArray[np.int64] | None, Ledger | None]:
-    """Node names covered, their spikes, the running sums if covered, and the ledger."""
+def changed_integers(bundle: Bundle) -> tuple[list[str], Difference | None]:
+    """Nodes whose integers differ from those the golden record was written with, and the first.
+
+    Such a node may still give the same spikes and potentials, where its changed weights never met a
+    spike. The timestep is the first at which it receives any.
+    """
+    golden, net = bundle.golden, bundle.net
+    values = {INPUT: golden.inputs, **golden.spikes}
+    changed: list[str] = []
+    first: Difference | None = None
+    for node in net.nodes:
+        last = node is net.nodes[-1]
+        gain_fits = not last or bundle.readout_gain == golden.readout_gain
+        if golden.integers[node.name] == node.fingerprint() and gain_fits:
+            continue
+        changed.append(node.name)
+        active = [values[c.source].any(axis=(0, 1, 2, 3)) for c in node.connections]
+        timestep = int(np.argmax(np.any(active, axis=0))) + 1
+        quantity = "number of weights, biases or thresholds" if gain_fits else "gain"
+        if first is None:
+            first = Difference("file", None, node.name, 0, timestep, None, quantity, 1, 0)
+    return changed, first
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a backend gave for the golden input.
+
+    Attributes:
+        names: nodes it covers.
+        spikes: of each of them, uint8 (N, C, H, W, T).
+        sums: the readout's running sums, int64 (N, K, T), if it covers them.
+        ledger: counts, if it counts.
+        potentials: of each node, int32 (N, C, H, W, T), if it shows them.
+    """
+
+    names: list[str]
+    spikes: Spikes
+    sums: NDArray[np.int64] | None = None
+    ledger: Ledger | None = None
+    potentials: Mapping[str, NDArray[np.int32]] | None = None
+
+
+def _run(backend: str, schedule: str | None, bundle: Bundle, run: Path | None) -> Seen:
+    """Run one backend on the golden input."""
     net, golden = bundle.net, bundle.golden
     if backend == "slayer":
         from neucodex_lava.training.runs import load_model  # SLAYER is slow to import
 
         assert run is not None
-        spikes, sums = load_model(run)[1].run_slayer(golden.inputs)
-        return list(spikes), spikes, sums, None
+        slayer = load_model(run)[1].run_slayer(golden.inputs)
+        names = list(slayer.spikes)
+        return Seen(names, slayer.spikes, slayer.sums, potentials=slayer.potentials)
     if backend == "twin":
         from neucodex_lava.cloud.executor import Executor, run_twin
 
         twin = run_twin(Executor(net), golden.inputs, record=True)
         assert twin.spikes is not None
-        return [n.name for n in net.nodes], twin.spikes, twin.sums, twin.ledger
+        names = [n.name for n in net.nodes]
+        return Seen(names, twin.spikes, twin.sums, twin.ledger, twin.potentials)
     if backend == "netx":
         from neucodex_lava.stock_netx import run_stock_netx
 
         last = net.edge_nodes[-1].name
         out, _ = run_stock_netx(bundle.path / "edge.net", net, golden.inputs)
-        return [last], {last: out}, None, None
+        return Seen([last], {last: out})
     from neucodex_lava.edge.simulation import simulate
 
     lava = simulate(
@@ -227,19 +285,13 @@ def _run(
         record=True,
     )
     assert lava.spikes is not None
-    return [n.name for n in net.edge_nodes], lava.spikes, lava.sums, lava.ledger
+    return Seen([n.name for n in net.edge_nodes], lava.spikes, lava.sums, lava.ledger)
 
 
-def compare(
-    backend: str,
-    schedule: str | None,
-    golden: Golden,
-    names: list[str],
-    spikes: Spikes,
-    sums: NDArray[np.int64] | None,
-    ledger: Ledger | None,
-) -> BackendCheck:
-    """One backend's spikes, sums and counts against the golden record's."""
+def compare(backend: str, schedule: str | None, golden: Golden, seen: Seen) -> BackendCheck:
+    """One backend's spikes, sums, potentials and counts against the golden record's."""
+    names, spikes, sums, ledger = seen.names, seen.spikes, seen.sums, seen.ledger
+    potential_differences = 0
     found: list[tuple[tuple[int, int, int], Difference]] = []
     spike_differences = counter_differences = compared = counted = 0
     for place, name in enumerate(names):
@@ -271,6 +323,15 @@ def compare(
                         ),
                     )
                 )
+        if seen.potentials is not None:
+            mine = digest_potentials(seen.potentials[name])
+            wrong = mine != golden.potentials[name]
+            potential_differences += int(wrong.sum())
+            for n, t in np.argwhere(wrong)[:1].tolist():
+                values = int(mine[n, t]), int(golden.potentials[name][n, t])
+                what = "digest of potentials"
+                difference = Difference(backend, schedule, name, n, t + 1, None, what, *values)
+                found.append(((n, t, place), difference))
     if ledger is not None:
         expected_ledger = golden.ledger.select(names)
         counter_differences = ledger.differences(expected_ledger)
@@ -285,6 +346,7 @@ def compare(
         counted,
         spike_differences,
         counter_differences,
+        potential_differences,
         first,
     )
 

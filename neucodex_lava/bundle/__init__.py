@@ -6,7 +6,7 @@ the sha256 of the others. A base bundle is stored uncut, without a tail file.
 """
 
 from neucodex_lava.bundle.folder import Bundle, find_base, load_bundle, load_tail, read_manifest
-from neucodex_lava.bundle.golden import Golden, read_golden, write_golden
+from neucodex_lava.bundle.golden import Golden, digest_potentials, read_golden, write_golden
 from neucodex_lava.bundle.manifest import FORMAT_VERSION, Accuracy, Manifest
 from neucodex_lava.bundle.write import write_bundle
 
@@ -21,6 +21,7 @@ __all__ = [
     "Accuracy",
     "FORMAT_VERSION",
     "Golden",
+    "digest_potentials",
     "read_golden",
     "write_golden",
 ]

@@ -41,12 +41,19 @@ class Golden:
         spikes: of each node, uint8 0 or 1, (N, C, H, W, T).
         sums: the readout's running sums, int64 (N, classes, T).
         ledger: gated counts.
+        potentials: digest of each node's potential after each timestep, uint32 (N, T): a weight too
+            small a change of which to move a spike still moves a potential.
+        integers: fingerprint of each node (`Node.fingerprint`) in the model that wrote the record.
+        readout_gain: the readout's gain there; logits are S_t / (gain * t).
     """
 
     inputs: NDArray[np.uint8]
     spikes: Mapping[str, NDArray[np.uint8]]
     sums: NDArray[np.int64]
     ledger: Ledger
+    potentials: Mapping[str, NDArray[np.uint32]]
+    integers: Mapping[str, str]
+    readout_gain: float
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Golden):
@@ -56,6 +63,10 @@ class Golden:
             and self.spikes.keys() == other.spikes.keys()
             and all(np.array_equal(self.spikes[n], other.spikes[n]) for n in self.spikes)
             and np.array_equal(self.sums, other.sums)
+            and self.potentials.keys() == other.potentials.keys()
+            and all(np.array_equal(v, other.potentials[n]) for n, v in self.potentials.items())
+            and (dict(self.integers), self.readout_gain)
+            == (dict(other.integers), other.readout_gain)
             and (self.ledger.nodes, self.ledger.connections)
             == (other.ledger.nodes, other.ledger.connections)
             and self.ledger.differences(other.ledger) == 0
@@ -83,6 +94,12 @@ class Golden:
                 raise BundleError(f"golden: no spikes of node '{node.name}'")
             spikes = self.spikes[node.name]
             expected.append((f"spikes of '{node.name}'", spikes, np.uint8, (n, *node.shape, t)))
+            if node.name not in self.potentials or node.name not in self.integers:
+                raise BundleError(f"golden: no potentials or integers of node '{node.name}'")
+            digests = self.potentials[node.name]
+            expected.append((f"potentials of '{node.name}'", digests, np.uint32, (n, t)))
+        if not 0 < self.readout_gain < float("inf"):
+            raise BundleError(f"golden: readout gain {self.readout_gain} is no positive number")
         if len(self.spikes) != len(net.nodes):
             raise BundleError(f"golden: spikes of {len(self.spikes)} nodes, not {len(net.nodes)}")
         for name, array, dtype, shape in expected:
@@ -92,7 +109,7 @@ class Golden:
                     f" {np.dtype(dtype)} {shape}"
                 )
             largest = (1 << net.input_bits) - 1 if name == "inputs" else 1
-            if name != "sums" and array.max() > largest:
+            if array.dtype == np.uint8 and array.max() > largest:
                 raise BundleError(f"golden: {name} hold {array.max()}, the limit is {largest}")
         for name, shape in _ledger_shapes(net, n).items():
             found = getattr(self.ledger, name).shape
@@ -123,7 +140,14 @@ def write_golden(golden: Golden, net: IntegerNet, path: Path) -> None:
     """
     golden.check_against(net)
     overhead = {name: asdict(getattr(golden.ledger, name)) for name in OVERHEADS}
-    meta = {"format": FORMAT, "version": FORMAT_VERSION, "samples": golden.samples} | overhead
+    meta = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "samples": golden.samples,
+        "integers": [golden.integers[node.name] for node in net.nodes],
+        "readout_gain": golden.readout_gain,
+        **overhead,
+    }
     text = json.dumps(meta, sort_keys=True).encode("ascii")
     arrays: dict[str, Any] = {
         "meta": np.frombuffer(text, np.uint8),
@@ -131,6 +155,7 @@ def write_golden(golden: Golden, net: IntegerNet, path: Path) -> None:
         "sums": golden.sums,
     }
     arrays |= {f"spikes_{i}": np.packbits(golden.spikes[n.name]) for i, n in enumerate(net.nodes)}
+    arrays |= {f"potentials_{i}": golden.potentials[n.name] for i, n in enumerate(net.nodes)}
     arrays |= {name: getattr(golden.ledger, name) for name in ALL_COUNTS}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -169,7 +194,7 @@ def read_golden(path: Path, net: IntegerNet) -> Golden:
 def _read(archive: zipfile.ZipFile, net: IntegerNet, where: str) -> Golden:
     text = _member(archive, "meta", np.uint8, None, where).tobytes()
     meta = Fields.parse(text, where, META_LIMIT_BYTES, BundleError)
-    meta.only("format", "version", "samples", *OVERHEADS)
+    meta.only("format", "version", "samples", "integers", "readout_gain", *OVERHEADS)
     if meta.text("format") != FORMAT:
         raise meta.fail(f"'format' is not '{FORMAT}'")
     version = meta.integer("version", 1, 1 << 30)
@@ -202,7 +227,34 @@ def _read(archive: zipfile.ZipFile, net: IntegerNet, where: str) -> Golden:
         raise BundleError(f"{where}: a count is negative")
     relay, outside = (_overhead(meta.inside(name)) for name in OVERHEADS)
     ledger = Ledger(*_ledger_names(net), **counts, relay=relay, outside_window=outside)
-    return Golden(inputs, spikes, sums, ledger)
+    potentials = {
+        node.name: _member(archive, f"potentials_{i}", np.uint32, (n, t), where)
+        for i, node in enumerate(net.nodes)
+    }
+    integers = meta.texts("integers", len(net.nodes))
+    return Golden(
+        inputs,
+        spikes,
+        sums,
+        ledger,
+        potentials,
+        {node.name: text for node, text in zip(net.nodes, integers)},
+        meta.number("readout_gain"),
+    )
+
+
+def digest_potentials(potentials: NDArray[np.int32]) -> NDArray[np.uint32]:
+    """CRC-32 of a node's potentials at each sample and timestep.
+
+    Args:
+        potentials: (N, C, H, W, T), in state units, after reset.
+
+    Returns:
+        uint32 (N, T), of the little-endian int32 values in C H W order.
+    """
+    rows = np.moveaxis(potentials, -1, 1).astype("<i4", order="C")
+    digests = [[zlib.crc32(step.tobytes()) for step in sample] for sample in rows]
+    return np.array(digests, np.uint32).reshape(rows.shape[:2])
 
 
 def _overhead(fields: Fields) -> Overhead:

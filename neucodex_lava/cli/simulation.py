@@ -26,8 +26,8 @@ class Verify(Command):
     """Folder of a bundle."""
     source: Annotated[Path | None, tyro.conf.arg(name="run", metavar="DIR")] = None
     """Training run of this bundle: SLAYER then runs from its checkpoint as well."""
-    backends: tuple[str, ...] = ("slayer", "twin", "fused", "reference", "netx")
-    """Backends to compare."""
+    backends: tuple[str, ...] = ()
+    """Backends to compare: slayer, twin, fused, reference, netx; by default all that can run."""
 
     def run(self) -> int:
         """Verify."""
@@ -36,7 +36,9 @@ class Verify(Command):
 
         bundle = load_bundle(self.bundle)
         with self.progress() as progress:
-            report = verify(bundle, run=self.source, backends=self.backends, progress=progress)
+            report = verify(
+                bundle, run=self.source, backends=self.backends or None, progress=progress
+            )
         self.output(report.to_dict(), report.table())
         return 0 if report.exact else 1
 

@@ -48,9 +48,12 @@ class Traces:
         spikes: per recorded node (T, N, C, H, W), bool.
         sums: the readout's running sum S_t after each timestep, (T, N, K) int64; None when the
             last node spikes.
+        potentials: per recorded node its potential after each timestep (0 where it spiked), in state
+            units, (T, N, C, H, W).
         counts: per count and row (connection or node) an int64 (T, N).
     """
 
+    potentials: dict[str, Tensor] = field(default_factory=dict)
     spikes: dict[str, Tensor] = field(default_factory=dict)
     sums: Tensor | None = None
     counts: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -129,14 +132,16 @@ class Executor:
                     layer.count(values, traces.counts)
                 drive = layer.synapses(values)
                 u, v = state[node.name]
-                spikes, potential, new_state[node.name] = layer.neurons(drive, u, v)
+                spikes, potential, new_state[node.name] = layer.neurons(drive, u, v, record)
                 values[node.name] = spikes
                 if count:
                     axon_out = spikes.flatten(2).sum(2, dtype=torch.float64).long()
                     traces.counts.setdefault("axon_out", []).append(axon_out)
                 if record or node is self.nodes[-1]:
                     traces.spikes[node.name] = spikes.bool()
-                if potential is not None and node is self.nodes[-1]:
+                if potential is not None and record:
+                    traces.potentials[node.name] = potential
+                if potential is not None and node.neuron.is_readout and node is self.nodes[-1]:
                     sums = torch.div(potential, UNIT, rounding_mode="trunc")
                     traces.sums = sums.flatten(2).long()
         return new_state, traces
@@ -217,35 +222,44 @@ class _Layer:
                 counts.setdefault(name, []).append(value)
 
     def neurons(
-        self, drive: Tensor, u: Tensor, v: Tensor
+        self, drive: Tensor, u: Tensor, v: Tensor, record: bool
     ) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor]]:
-        """Spikes (T, N, C, H, W), potentials of a readout (else None), and the last state."""
+        """Spikes and potentials after reset (T, N, C, H, W), and the last state.
+
+        Potentials are kept of a readout, or of any node when asked to record.
+        """
         neuron = self.node.neuron
         spikes = torch.empty_like(drive)
-        potential = torch.empty_like(drive) if neuron.is_readout else None
+        potential = torch.empty_like(drive) if neuron.is_readout or record else None
         memory = neuron.current_decay != DECAY_ONE
+        bounded = self.node.sum_bound is not None
         for t in range(drive.shape[0]):
             current = drive[t] * UNIT
             if memory:
                 current = _decay(u, neuron.current_decay) + current
-            if memory or self.node.sum_bound is not None:
+            if memory or bounded:
                 self._check_range(current, t)
             u = current
             v = _decay(v, neuron.voltage_decay) + current + self.bias
+            if bounded and neuron.is_readout:
+                # A sum that clips would answer wrongly, and one that spikes would start anew.
+                self._check_range(v, t, self.threshold + 1, "running sum")
             v = v.clamp(-STATE_MAX + 1, STATE_MAX - 1)
             fired = v > self.threshold
             spikes[t] = fired
+            v = v.masked_fill(fired, 0.0)
             if potential is not None:
                 potential[t] = v
-            v = v.masked_fill(fired, 0.0)
         return spikes, potential, (u, v)
 
-    def _check_range(self, current: Tensor, t: int) -> None:
-        low, high = torch.aminmax(current)
-        if high > STATE_MAX or low <= -STATE_MAX:
-            worst = high if high > STATE_MAX else low
+    def _check_range(
+        self, state: Tensor, t: int, limit: float = STATE_MAX, what: str = "synaptic sum"
+    ) -> None:
+        low, high = torch.aminmax(state)
+        if high > limit or low <= -limit:
+            worst = high if high > limit else low
             raise OverflowInRunError(
-                f"node '{self.node.name}': the synaptic sum reached {float(worst) / UNIT:.0f} at"
+                f"node '{self.node.name}': the {what} reached {float(worst) / UNIT:.0f} at"
                 f" step {t + 1}, a 24-bit state holds {int(STATE_MAX / UNIT) - 1}",
                 "quantise again with a larger margin",
             )
@@ -304,12 +318,15 @@ class TwinResult:
         sums: running sums S_t, int64 (N, K, T); None when the last node spikes.
         ledger: counts of the nodes run, as the gated schedule counts them.
         spikes: every node's spikes, uint8 (N, C, H, W, T), when recorded.
+        potentials: every node's potential after each timestep (0 where it spiked), in state units,
+            int32 (N, C, H, W, T), when recorded.
     """
 
     output: NDArray[np.uint8]
     sums: NDArray[np.int64] | None
     ledger: Ledger
     spikes: dict[str, NDArray[np.uint8]] | None
+    potentials: dict[str, NDArray[np.int32]] | None
 
 
 def run_twin(
@@ -348,6 +365,9 @@ def run_twin(
     spikes = {
         n.name: np.zeros((samples, *n.shape, timesteps), np.uint8) for n in executor.nodes if record
     }
+    potentials = {
+        n.name: np.zeros((samples, *n.shape, timesteps), np.int32) for n in executor.nodes if record
+    }
     for first in range(0, samples, batch_size):
         part = slice(first, min(first + batch_size, samples))
         x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(inputs[part], -1, 0)))
@@ -359,6 +379,8 @@ def run_twin(
                 output[part] = values
             if record:
                 spikes[name][part] = values
+        for name, potential in traces.potentials.items():
+            potentials[name][part] = np.moveaxis(potential.cpu().numpy(), 0, -1)
         if sums is not None and traces.sums is not None:
             sums[part] = np.moveaxis(traces.sums.cpu().numpy(), 0, -1)
         for count, rows in traces.counts.items():
@@ -367,4 +389,5 @@ def run_twin(
         if progress is not None:
             progress(part.stop, samples)
     ledger.dendrite_updates[:] = np.array([n.size for n in executor.nodes])[None, :, None]
-    return TwinResult(output, sums, ledger, spikes if record else None)
+    recorded = (spikes, potentials) if record else (None, None)
+    return TwinResult(output, sums, ledger, *recorded)

@@ -305,8 +305,13 @@ class SpikingBlock(nn.Module):
             drive = round_straight_through(drive) + self.integer_bias()[:, None, None]
         return integrate(drive) if self.readout else lif(drive, self.neuron)
 
-    def forward_slayer(self, values: dict[str, Tensor]) -> Tensor:
-        """The same spikes or sums from SLAYER's own synapses and neuron, (N, C, H, W, T)."""
+    def forward_slayer(self, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The same spikes or sums from SLAYER's own synapses and neuron, and its potential.
+
+        Returns:
+            Spikes (or the readout's running sums), and the potential after each timestep, 0 where the
+            neuron spiked, in weight units; both (N, C, H, W, T).
+        """
         drive: Tensor | None = None
         for link in self.links():
             x = values[link.source]
@@ -323,9 +328,9 @@ class SpikingBlock(nn.Module):
         self.neuron.shape = None
         voltage: Any = self.neuron.dynamics(torch.round(drive))[1]
         if self.readout:
-            return voltage
+            return voltage, voltage
         spikes: Any = self.neuron.spike(voltage)
-        return spikes
+        return spikes, voltage * (1 - spikes)
 
 
 def _flat(link: Synapses, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,8 +13,26 @@ from torch import Tensor, nn
 
 from neucodex_lava.config import BottleneckConfig
 from neucodex_lava.errors import ConfigError
-from neucodex_lava.integer_net import INPUT, Shape
+from neucodex_lava.integer_net import INPUT, STATE_SHIFT, Shape
 from neucodex_lava.models.blocks import SpikingBlock
+
+STATE_UNIT = 1 << STATE_SHIFT
+
+
+@dataclass(frozen=True, eq=False)
+class SlayerRun:
+    """What SLAYER's own modules gave.
+
+    Attributes:
+        spikes: of each node, uint8 (N, C, H, W, T); all zero for the readout.
+        sums: running sums S_t, int64 (N, K, T).
+        potentials: of each node after each timestep (0 where it spiked), in state units, int32
+            (N, C, H, W, T).
+    """
+
+    spikes: dict[str, NDArray[np.uint8]]
+    sums: NDArray[np.int64]
+    potentials: dict[str, NDArray[np.int32]]
 
 
 class SplitModel(nn.Module):
@@ -100,17 +119,11 @@ class SplitModel(nn.Module):
         return sums / (steps * (self.readout.gain if self.integer else 1.0))
 
     @torch.no_grad()
-    def run_slayer(
-        self, inputs: NDArray[np.uint8]
-    ) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.int64]]:
+    def run_slayer(self, inputs: NDArray[np.uint8]) -> SlayerRun:
         """Every node's spikes from SLAYER's own modules, in evaluation, on the exact integers.
 
         Args:
             inputs: (N, C, H, W, T).
-
-        Returns:
-            Spikes of each node, uint8 (N, C, H, W, T) (all zero for the readout), and the running
-            sums S_t, int64 (N, K, T).
         """
         assert self.integer, "only an integer model has exact spikes"
         was_training = self.training
@@ -118,14 +131,16 @@ class SplitModel(nn.Module):
         device = next(self.parameters()).device
         values = {INPUT: torch.from_numpy(inputs).to(device, torch.float32)}
         spikes: dict[str, NDArray[np.uint8]] = {}
+        potentials: dict[str, NDArray[np.int32]] = {}
         for block in self.block_list():
-            values[block.name] = block.forward_slayer(values)
+            values[block.name], potential = block.forward_slayer(values)
             spikes[block.name] = values[block.name].cpu().numpy().astype(np.uint8)
+            potentials[block.name] = (potential * STATE_UNIT).round().int().cpu().numpy()
         last = values[self.readout.name]
         sums = torch.trunc(last).flatten(1, 3).cpu().numpy().astype(np.int64)
         spikes[self.readout.name] = np.zeros(last.shape, np.uint8)
         self.train(was_training)
-        return spikes, sums
+        return SlayerRun(spikes, sums, potentials)
 
     def copy(self) -> SplitModel:
         """An independent copy."""

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from plain import load_join_net, random_net, run_plain
+from plain import leaky_net, load_join_net, random_net, run_plain
 
 from neucodex_lava.cloud.executor import Executor, run_twin
 from neucodex_lava.cloud.tail import TorchTail
 from neucodex_lava.errors import NetError, OverflowInRunError
-from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
+from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node
 
 
 def assert_equal(net: IntegerNet, inputs: np.ndarray) -> None:
@@ -17,6 +17,9 @@ def assert_equal(net: IntegerNet, inputs: np.ndarray) -> None:
     assert result.spikes is not None
     for name, expected in spikes.items():
         np.testing.assert_array_equal(result.spikes[name], expected, err_msg=name)
+        assert result.potentials is not None
+        after = np.where(expected, 0, potential[name])
+        np.testing.assert_array_equal(result.potentials[name], after, err_msg=name)
     assert result.ledger.first_difference(ledger) is None
     if net.ends_in_readout:
         final = potential[net.nodes[-1].name]
@@ -28,6 +31,10 @@ def assert_equal(net: IntegerNet, inputs: np.ndarray) -> None:
 def test_the_fixture() -> None:
     net, inputs, _ = load_join_net()
     assert_equal(net, inputs)
+
+
+def test_leaks_round_towards_zero() -> None:
+    assert_equal(*leaky_net())
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -80,6 +87,19 @@ def test_an_overflow_fails_the_run() -> None:
         run_twin(Executor(net), ones)
     ones[0, 516:] = 0
     assert run_twin(Executor(net), ones).output.sum() == 1
+
+
+@pytest.mark.parametrize("weight", [254, -254])
+def test_a_readout_that_would_clip_or_spike_fails_the_run(weight: int) -> None:
+    link = Connection("input", "dense", np.full((1, 256), weight, np.int16))
+    node = Node("readout", (1, 1, 1), READOUT, np.zeros(1, int), (link,), sum_bound=32_000)
+    net = IntegerNet((256, 1, 1), (node,), 1, timesteps=4)
+    ones = np.ones((1, 256, 1, 1, 4), np.uint8)
+    with pytest.raises(OverflowInRunError, match="'readout': the running sum reached"):
+        run_twin(Executor(net), ones)
+    within = run_twin(Executor(net), ones[..., :2]).sums
+    assert within is not None
+    assert within.tolist() == [[[256 * weight, 512 * weight]]]
 
 
 def test_autocast_and_gradients_do_not_leak_in() -> None:

@@ -60,7 +60,8 @@ def test_four_forms_agree(bottleneck: BottleneckConfig | None, bits: int) -> Non
     model = trained(bottleneck, bits)
     net = to_integer_net(model)
     x, spikes_in = inputs(bits, 3, seed=9)
-    slayer, sums = model.run_slayer(spikes_in)
+    run = model.run_slayer(spikes_in)
+    slayer, sums = run.spikes, run.sums
     twin = run_twin(Executor(net), spikes_in, record=True)
     assert twin.spikes is not None
     assert twin.sums is not None
@@ -68,6 +69,9 @@ def test_four_forms_agree(bottleneck: BottleneckConfig | None, bits: int) -> Non
         np.testing.assert_array_equal(slayer[node.name], twin.spikes[node.name], err_msg=node.name)
         assert slayer[node.name].any(), f"{node.name} is silent: the comparison is empty"
     np.testing.assert_array_equal(sums, twin.sums)
+    assert twin.potentials is not None
+    for node in net.nodes:
+        np.testing.assert_array_equal(run.potentials[node.name], twin.potentials[node.name])
     y = model(x).detach().numpy()
     steps = np.arange(1, 4)[:, None, None]
     np.testing.assert_allclose(

@@ -116,6 +116,18 @@ def run_plain(
     return out, potential, ledger
 
 
+def leaky_net(timesteps: int = 20) -> tuple[IntegerNet, np.ndarray]:
+    """One node whose negative and positive potentials leak for long: rounding towards zero shows."""
+    rng = np.random.default_rng(11)
+    weight = (2 * rng.integers(-40, 30, (6, 2, 3, 3))).astype(np.int16)
+    link = Connection("input", "conv", weight, padding=(1, 1))
+    neuron = Neuron(3000, 700, 600)
+    node = Node("leaky", (6, 5, 5), neuron, rng.integers(-9, 9, 6), (link,))
+    net = IntegerNet((2, 5, 5), (node,), 1, timesteps)
+    inputs = (rng.random((2, 2, 5, 5, timesteps)) < 0.2).astype(np.uint8)
+    return net, inputs
+
+
 def random_net(seed: int, readout: bool | None = None) -> tuple[IntegerNet, np.ndarray]:
     """A small random net with borders, strides, groups, joins and exponents, and its input.
 

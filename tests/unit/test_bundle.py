@@ -26,6 +26,7 @@ from neucodex_lava.bundle import (
     Bundle,
     Golden,
     Manifest,
+    digest_potentials,
     find_base,
     load_bundle,
     load_tail,
@@ -83,7 +84,16 @@ def record(net: IntegerNet, samples: int = 2) -> Golden:
     spikes, potential, ledger = run_plain(net, inputs)
     last = net.nodes[-1]
     sums = (potential[last.name] >> 6).reshape(samples, last.size, net.timesteps)
-    return Golden(inputs, spikes, sums, ledger)
+    after = {n: np.where(spikes[n], 0, v).astype(np.int32) for n, v in potential.items()}
+    return Golden(
+        inputs,
+        spikes,
+        sums,
+        ledger,
+        {n: digest_potentials(v) for n, v in after.items()},
+        {node.name: node.fingerprint() for node in net.nodes},
+        2.5,
+    )
 
 
 FIELDS: dict[str, Any] = {

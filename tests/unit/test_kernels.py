@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from plain import load_join_net, run_plain, synapse
+from plain import leaky_net, load_join_net, run_plain, synapse
 
 from energy.ledger import Ledger
 from neucodex_lava.edge.engine import FusedEngine
@@ -47,6 +47,21 @@ def test_fixture_spike_for_spike_and_count_for_count(schedule: str, cut: int) ->
     for name, want in expected.items():
         assert np.array_equal(found[name], want), name
     assert counted.first_difference(ledger) is None
+
+
+def test_leaks_round_towards_zero() -> None:
+    net, inputs = leaky_net()
+    _, potential, _ = run_plain(net, inputs)
+    wiring = Wiring.of(net, "gated")
+    engine = FusedEngine(wiring)
+    links, nodes = engine.zero_counts(1)
+    for t in range(inputs.shape[-1]):
+        engine.step(inputs[0, ..., t].transpose(2, 1, 0), t == 0, links[0], nodes[0])
+        fired = engine.spikes("leaky").transpose(2, 0, 1)
+        expected = np.where(fired, 0, potential["leaky"][0, ..., t])
+        assert np.array_equal(engine.potential("leaky").transpose(2, 0, 1), expected)
+    lost = (potential["leaky"] < 0) & (potential["leaky"] % 64 != 0)
+    assert lost.mean() > 0.2, "most negative potentials have lost low bits by leaking"
 
 
 def test_early_stop_is_the_truncated_ledger() -> None:

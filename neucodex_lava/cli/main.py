@@ -10,6 +10,7 @@ import contextlib
 import gc
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,8 @@ machine and writes a report, offline, in a few minutes. Every verb has --help.""
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the script ``neucodex``."""
+    # Threads of torch that spin while they wait make training on a busy machine ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     status = run(sys.argv[1:] if argv is None else list(argv))
     # On its way out Python searches all objects for garbage: 0.6 s with torch and Lava loaded, in which
     # nobody answers Ctrl-C. Frozen ones are passed over.

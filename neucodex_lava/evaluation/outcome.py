@@ -90,7 +90,7 @@ class LinkCost:
         raw_bits: one 32-bit float per value of the code (modelled, as the paper counts).
         packed_bits: the bits of the code.
         payload_bits: as the codec sends them, in whole bytes.
-        step_wire_bytes: both messages with all framing (modelled from their sizes).
+        step_wire_bytes: both messages with the framing of each (modelled from their sizes).
         end_wire_bytes: the message that ends a sample.
     """
 

@@ -57,7 +57,8 @@ class Row:
         raw_bits: payload as the paper sends it, 32-bit floats (modelled).
         packed_bits: payload bit-packed, without headers.
         payload_bits: payload as sent by the codec used.
-        wire_bytes: bytes on the wire with all framing, both directions (modelled from messages).
+        wire_bytes: our messages with gRPC's and HTTP/2's framing of each, both directions
+            (modelled from their sizes; TCP, IP and control frames are not in it).
         syn_ops, macs: of the edge part.
         energy_j: edge energy of the counts under the energy model (modelled).
         energy_paper_j: the paper's formula (MACs x firing rate x timesteps x 23 pJ).

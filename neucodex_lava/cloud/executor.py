@@ -335,15 +335,17 @@ def run_twin(
     *,
     batch_size: int = 64,
     record: bool = False,
+    count: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> TwinResult:
-    """Run whole samples in batches, with all counts.
+    """Run whole samples in batches.
 
     Args:
         executor: what to run.
         inputs: spikes or graded integers, (N, C, H, W, T).
         batch_size: samples at a time.
-        record: keep every node's spikes.
+        record: keep every node's spikes and potentials.
+        count: fill the ledger; without it all counts are 0.
         progress: called with (samples done, samples in all).
 
     Returns:
@@ -372,7 +374,7 @@ def run_twin(
         part = slice(first, min(first + batch_size, samples))
         x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(inputs[part], -1, 0)))
         state = executor.initial_state(x.shape[1])
-        _, traces = executor.advance(state, x, record=record, count=True)
+        _, traces = executor.advance(state, x, record=record, count=count)
         for name, trace in traces.spikes.items():
             values = np.moveaxis(trace.cpu().numpy(), 0, -1)
             if name == last.name:
@@ -388,6 +390,7 @@ def run_twin(
             getattr(ledger, count)[part] = stacked.transpose(2, 0, 1)
         if progress is not None:
             progress(part.stop, samples)
-    ledger.dendrite_updates[:] = np.array([n.size for n in executor.nodes])[None, :, None]
+    if count:
+        ledger.dendrite_updates[:] = np.array([n.size for n in executor.nodes])[None, :, None]
     recorded = (spikes, potentials) if record else (None, None)
     return TwinResult(output, sums, ledger, *recorded)

@@ -385,9 +385,9 @@ def run_twin(
             potentials[name][part] = np.moveaxis(potential.cpu().numpy(), 0, -1)
         if sums is not None and traces.sums is not None:
             sums[part] = np.moveaxis(traces.sums.cpu().numpy(), 0, -1)
-        for count, rows in traces.counts.items():
+        for name, rows in traces.counts.items():
             stacked = torch.stack(rows).cpu().numpy()  # (rows, T, N)
-            getattr(ledger, count)[part] = stacked.transpose(2, 0, 1)
+            getattr(ledger, name)[part] = stacked.transpose(2, 0, 1)
         if progress is not None:
             progress(part.stop, samples)
     if count:

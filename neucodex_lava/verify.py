@@ -121,7 +121,16 @@ class VerifyReport:
 
         size = f"{self.samples} samples, {self.timesteps} timesteps, {self.layers} nodes"
         table = Table(title=f"{self.target}: {size}, compared with the golden record")
-        for name in ("backend", "schedule", "nodes", "spikes", "differ", "counts", "differ"):
+        columns = (
+            "backend",
+            "schedule",
+            "nodes",
+            "spikes",
+            "differ",
+            "potentials differ",
+            "counts",
+        )
+        for name in (*columns, "differ"):
             table.add_column(name, justify="left" if name in ("backend", "schedule") else "right")
         for c in self.checks:
             spikes, counts = f"{c.spikes_compared:,}", f"{c.counts_compared:,}"
@@ -131,12 +140,15 @@ class VerifyReport:
                 str(c.layers),
                 spikes,
                 str(c.spike_differences),
+                str(c.potential_differences) if c.backend in ("slayer", "twin") else "not shown",
                 counts if c.counts_compared else "not counted",
                 str(c.counter_differences) if c.counts_compared else "",
             )
         lines = [f"{name}: not run, {why}" for name, why in self.skipped.items()]
         if self.exact:
-            lines.append("[green]exact[/]: every spike, running sum and count is the same")
+            lines.append(
+                "[green]exact[/]: every spike, potential, running sum and count is the same"
+            )
         else:
             lines.append(f"[red]differs[/]: first at {self.first_difference}")
         return Group(table, *lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from bundles import reseal
 
-from neucodex_lava.bundle import load_bundle
+from neucodex_lava.bundle import Bundle, load_bundle
 from neucodex_lava.cli.main import run
+from neucodex_lava.integer_net import Node
+from neucodex_lava.verify import verify
 
 NAMES = ("base", "sp1", "sp2", "sp3")
 
@@ -82,6 +85,54 @@ def test_a_changed_weight_is_found_though_the_manifest_fits_it(
     assert first["layer"] in [n.name for n in load_bundle(bundle).net.nodes]
     assert first["timestep"] >= 1
     assert len(first["neuron"]) == 3
+
+
+@pytest.mark.parametrize("name", ["base", "sp1"])
+def test_any_changed_integer_is_found_with_node_and_timestep(name: str, released: Path) -> None:
+    """Single random weights, ±2, sign or zero, biases ±1 and thresholds ±1, in every node."""
+    bundle = load_bundle(released / name)
+    rng = np.random.default_rng(5)
+    for node in bundle.net.nodes:
+        for change in ("±2", "sign", "zero", "bias", "threshold"):
+            changed = change_one(node, change, rng)
+            net = bundle.net.with_nodes(replace(changed, sum_bound=1_000))
+            altered = Bundle(bundle.path, bundle.manifest, net, bundle.sha256)
+            report = verify(altered, backends=("twin",))
+            assert not report.exact, (node.name, change)
+            assert report.changed_nodes == [node.name]
+            first = report.first_difference
+            assert first is not None
+            assert first.layer == node.name, (node.name, change)
+            assert first.timestep >= 1
+
+
+def change_one(node: Node, change: str, rng: np.random.Generator) -> Node:
+    """The node with one integer changed."""
+    if change == "bias":
+        bias = node.bias.copy()
+        bias[rng.integers(len(bias))] += 1
+        return replace(node, bias=bias)
+    if change == "threshold":
+        # A readout's threshold is its mark; its decay may change instead.
+        neuron = node.neuron
+        field = "voltage_decay" if neuron.is_readout else "threshold"
+        return replace(node, neuron=replace(neuron, **{field: getattr(neuron, field) + 1}))
+    links = list(node.connections)
+    weight = links[0].weight.copy()
+    candidates = np.argwhere(weight != 0)
+    at = tuple(candidates[rng.integers(len(candidates))])
+    old = int(weight[at])
+    weight[at] = {"±2": old - 2 if old > 0 else old + 2, "sign": max(-old, -256), "zero": 0}[change]
+    links[0] = replace(links[0], weight=weight)
+    return replace(node, connections=tuple(links))
+
+
+def test_a_backend_that_cannot_run_is_no_success(
+    released: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for backend, why in (("slayer", "pass --run"), ("netx", "no chain")):
+        assert run(["verify", str(released / "sp1"), "--backends", backend]) == 2
+        assert why in capsys.readouterr().err
 
 
 def damage_missing(bundle: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def run_bench(name: str, progress: Progress = silent) -> dict[str, Any]:
             "run it from a source checkout",
         )
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     progress(f"bench {name}", 0, 1)
     result: dict[str, Any] = module.run()

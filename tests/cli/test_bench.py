@@ -1,0 +1,27 @@
+"""``neucodex bench``: each benchmark runs and gives the ratio it promises."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from neucodex_lava import bench
+from neucodex_lava.cli.main import run
+from neucodex_lava.errors import MissingDependencyError
+
+
+@pytest.mark.parametrize(("name", "case"), [("sim", "small_resnet"), ("bridge", "echo_p50")])
+def test_a_benchmark_gives_ratios(name: str, case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", name, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["name"] == name
+    assert case in [c["case"] for c in result["cases"]]
+    for found in result["cases"]:
+        assert found["baseline"]
+        assert found["ratio"] == pytest.approx(found["baseline_s"] / found["ours_s"])
+
+
+def test_without_a_checkout_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench, "FOLDER", tmp_path)
+    with pytest.raises(MissingDependencyError, match="'sim' is not installed"):
+        bench.run_bench("sim")

@@ -416,6 +416,7 @@ def test_lava_answers_as_the_network_does(
 ) -> None:
     """The last node's spikes and the running sums, from the executor, against each real step."""
     _, events = evaluated
+    assert events.edge
     base, sp1 = (load_bundle(job.bundle(name)) for name in ("base", "sp1"))
     inputs, _ = load_samples(base, CONFIRM)
     runs = [run_twin(Executor(b.net), inputs, record=True) for b in (base, base, sp1)]

@@ -28,8 +28,6 @@ import psutil
 NEUCODEX = str(Path(sys.executable).with_name("neucodex"))
 START_S = 60.0
 """Longest start: imports of torch and Lava, on a machine that trains besides."""
-FAULT_S = 2.0
-"""Whatever ends a command, it has ended after this."""
 SHM = Path("/dev/shm")
 
 

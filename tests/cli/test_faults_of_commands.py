@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from running import FAULT_S, START_S, Program, SlowLink, running, served, slow_link, wait_until
+from load import fault_s
+from running import START_S, Program, SlowLink, running, served, slow_link, wait_until
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(150)]
 
@@ -61,8 +62,8 @@ def inferring(cloud: Cloud, **options: Any) -> Iterator[tuple[Program, SlowLink]
 def press_ctrl_c(program: Program, before: list[str] | None = None) -> None:
     """Interrupt it as a user does, and check how it ends."""
     program.press(b"\x03")
-    assert program.await_end(FAULT_S) == 130, program.described()
-    wait_until(lambda: "interrupted" in program.err, FAULT_S, program.described)
+    assert program.await_end(fault_s()) == 130, program.described()
+    wait_until(lambda: "interrupted" in program.err, fault_s(), program.described)
     assert program.lines == [*(before or []), "neucodex: interrupted"], program.described()
     program.assert_nothing_left()
 
@@ -76,7 +77,7 @@ def unfinished(folder: Path) -> list[Path]:
 def test_ctrl_c_during_infer(cloud: Cloud) -> None:
     with inferring(cloud, terminal=True) as (program, _):
         press_ctrl_c(program)
-        wait_until(lambda: cloud.open_sessions() == 0, FAULT_S, lambda: cloud.program.err)
+        wait_until(lambda: cloud.open_sessions() == 0, fault_s(), lambda: cloud.program.err)
 
 
 @pytest.mark.terminal
@@ -155,12 +156,12 @@ def test_ctrl_c_while_a_command_starts(after_s: float, released: Path) -> None:
 def test_a_killed_lava_child_during_infer(cloud: Cloud) -> None:
     with inferring(cloud) as (program, _):
         program.lava_children()[0].kill()
-        assert program.await_end(FAULT_S) == 2, program.described()
+        assert program.await_end(fault_s()) == 2, program.described()
         assert program.out == ""
         (line,) = program.lines
         assert re.fullmatch(r"neucodex: Lava process '.+' was killed by signal 9", line)
         program.assert_nothing_left()
-        wait_until(lambda: cloud.open_sessions() == 0, FAULT_S, lambda: cloud.program.err)
+        wait_until(lambda: cloud.open_sessions() == 0, fault_s(), lambda: cloud.program.err)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -169,9 +170,9 @@ def test_a_killed_infer_leaves_nothing_and_the_server_frees_its_session(
 ) -> None:
     with inferring(cloud) as (program, _):
         program.process.send_signal(number)
-        assert program.await_end(FAULT_S) in (-number, 128 + number)
-        program.assert_nothing_left(within_s=FAULT_S)
-        wait_until(lambda: cloud.open_sessions() == 0, FAULT_S, lambda: cloud.program.err)
+        assert program.await_end(fault_s()) in (-number, 128 + number)
+        program.assert_nothing_left(within_s=fault_s())
+        wait_until(lambda: cloud.open_sessions() == 0, fault_s(), lambda: cloud.program.err)
         assert program.out == ""
         assert program.lines == []
 
@@ -181,6 +182,6 @@ def test_a_terminated_evaluate_leaves_nothing(released: Path, tmp_path: Path) ->
     with running(*args) as program:
         wait_until(lambda: len(program.lava_children()) >= 4, START_S, program.described)
         program.process.send_signal(signal.SIGTERM)
-        assert program.await_end(FAULT_S) in (-signal.SIGTERM, 128 + signal.SIGTERM)
-        program.assert_nothing_left(within_s=FAULT_S)
+        assert program.await_end(fault_s()) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        program.assert_nothing_left(within_s=fault_s())
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []

@@ -28,8 +28,8 @@ from neucodex_lava.evaluation.serve import cut_bundle
 from neucodex_lava.exits import decide
 
 sys.path.insert(0, str(Path(__file__).parent))
+from load import fault_s
 from running import (
-    FAULT_S,
     START_S,
     Program,
     error_of,
@@ -294,11 +294,11 @@ def test_interrupting_the_server_ends_it_and_tells_its_edges(released: Path) -> 
         # One edge goes on asking, the other one is connected and says nothing.
         edges[1].process.send_signal(signal.SIGSTOP)
         server.process.send_signal(signal.SIGINT)
-        assert server.await_end(FAULT_S) == 0, server.described()
+        assert server.await_end(fault_s()) == 0, server.described()
         edges[1].process.send_signal(signal.SIGCONT)
         assert "Traceback" not in server.err
         for edge in edges:
-            assert edge.await_end(FAULT_S) == 2, edge.described()
+            assert edge.await_end(fault_s()) == 2, edge.described()
             assert re.search(r"the cloud server is stopping|lost the cloud", error_of(edge))
         for program in (server, *edges):
             program.assert_nothing_left()
@@ -314,7 +314,7 @@ def test_a_server_that_falls_silent_is_given_up_after_the_timeout(
             wait_until(lambda: link.answers > 12, START_S, edge.described)
             link.open.clear()
             began = time.monotonic()
-            assert edge.await_end(1 + FAULT_S) == 2, edge.described()
+            assert edge.await_end(1 + fault_s()) == 2, edge.described()
             assert time.monotonic() - began > 0.9
             line = error_of(edge)
             assert f"no answer from the cloud server at {link.address} within 1 s at sample" in line

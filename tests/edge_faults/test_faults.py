@@ -15,11 +15,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from load import fault_s
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(90)]
 
 VICTIM = Path(__file__).with_name("victim.py")
-LIMIT_S = 2.0
 BACKENDS = ["fused", "reference"]
 
 
@@ -130,7 +130,7 @@ def victim(backend: str, fault: str) -> Iterator[Victim]:
 
 def check_end(v: Victim, status: int, line: str) -> None:
     took = v.await_end()
-    assert took < LIMIT_S, v.output
+    assert took < fault_s(), v.output
     assert v.process.returncode == status, v.output
     assert v.output.replace("^C", "").strip().splitlines() == [line]
     assert v.leftovers(within=0.2) == ([], set())
@@ -141,7 +141,7 @@ def check_end(v: Victim, status: int, line: str) -> None:
 def test_a_killed_lava_child(backend: str, which: int) -> None:
     with victim(backend, "none") as v:
         os.kill(v.lava[which], signal.SIGKILL)
-        assert v.await_end() < LIMIT_S
+        assert v.await_end() < fault_s()
         assert v.process.returncode == 2
         (line,) = v.output.strip().splitlines()
         assert line.startswith("error: Lava process '")
@@ -153,7 +153,7 @@ def test_a_killed_lava_child(backend: str, which: int) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_exception_in_a_process_model(backend: str) -> None:
     with victim(backend, "exception") as v:
-        assert v.await_end() < LIMIT_S
+        assert v.await_end() < fault_s()
         assert v.process.returncode == 2
         (line,) = v.output.strip().splitlines()
         assert line.startswith("error: Lava process '")
@@ -174,13 +174,13 @@ def test_ctrl_c_in_a_terminal(backend: str) -> None:
 def test_a_parent_killed(backend: str) -> None:
     with victim(backend, "none") as v:
         os.kill(v.pids[0], signal.SIGKILL)
-        assert v.leftovers(within=LIMIT_S) == ([], set())
+        assert v.leftovers(within=fault_s()) == ([], set())
 
 
 def test_a_session_left_open_at_exit() -> None:
     with victim("fused", "forgotten") as v:
         took = v.await_end()
-        assert took < 1 + LIMIT_S
+        assert took < 1 + fault_s()
         assert v.process.returncode == 0
         assert v.output.strip() == "end"
         assert v.leftovers(within=0.2) == ([], set())

@@ -130,7 +130,9 @@ def test_many_sessions_leave_nothing() -> None:
     assert leftovers() != before
     del forgotten
     gc.collect()
-    assert leftovers() == before
+    after = leftovers()
+    assert after[:2] == before[:2]
+    assert after[2] <= before[2], "threads of an earlier test may have ended meanwhile"
     assert len(ProcessServer().processes) == registered
 
 

@@ -83,7 +83,7 @@ class Infer(Command):
     timeout: float = 5.0
     """Seconds to wait for any answer."""
     dataset: str | None = None
-    """Another dataset of the same shape than the bundle's own."""
+    """Another dataset of the same shape and classes instead of the bundle's own."""
     data_root: DataRoot = None
     """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
     show: Annotated[int, tyro.conf.arg(metavar="N")] = 10

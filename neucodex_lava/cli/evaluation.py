@@ -37,7 +37,7 @@ class Evaluation(Command):
     energy_model: str = "paper-23pJ"
     """Prices the edge's counts: paper-23pJ, loihi-davies2018 or loihi-sanafe."""
     dataset: str | None = None
-    """Another dataset of the same shape than the bundle's own."""
+    """Another dataset of the same shape and classes instead of the bundle's own."""
     data_root: DataRoot = None
     """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None

@@ -60,7 +60,7 @@ class Simulate(Command):
     ledger: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write all counts per sample, connection and timestep to this JSON file."""
     dataset: str | None = None
-    """Another dataset of the same shape than the bundle's own."""
+    """Another dataset of the same shape and classes instead of the bundle's own."""
     data_root: DataRoot = None
     """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
 
@@ -87,8 +87,8 @@ class Simulate(Command):
 
             write_ledger(found.ledger, self.ledger)
         title = (
-            f"{found.samples} samples, backend {found.backend}, {found.schedule},"
-            f" {found.seconds:.2f} s (measured, simulator)"
+            f"Counts, means per sample (simulated): {found.samples} samples ran on {found.backend},"
+            f" {found.schedule}, in {found.seconds:.2f} s (measured)"
         )
         result = found.to_dict() | {"ledger": str(self.ledger) if self.ledger else None}
         self.output(result, ledger_table(found.layers, title=title))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import threading
@@ -22,6 +23,8 @@ def _in_child() -> None:
     parent = getattr(_armed, "parent", None)
     if parent is None:
         return
+    # Collecting what the parent left as garbage could wait for threads that were not forked (gRPC's).
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

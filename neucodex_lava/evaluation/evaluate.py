@@ -125,6 +125,14 @@ def require_agreement(
                 f"{where}: {what} of sample {n} differ between Lava and the executor",
                 "run neucodex verify on the bundle and report what it says",
             )
+    if measured.sums is not None and outcome.sums is not None:
+        wrong = np.flatnonzero((measured.sums != outcome.sums[chosen]).any(axis=1))
+        if wrong.size:
+            raise SimulationError(
+                f"{where}: running sums of sample {int(chosen[wrong[0]])} differ between Lava and the"
+                " executor",
+                "run neucodex verify on the bundle and report what it says",
+            )
     link = LinkCost.of(configuration.net)
     timesteps = measured.exits.timesteps
     if not np.array_equal(measured.payload_bits, link.payload_bits * timesteps):

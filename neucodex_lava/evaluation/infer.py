@@ -19,7 +19,10 @@ from neucodex_lava.progress import Progress, silent
 
 @dataclass(frozen=True)
 class InferredSample:
-    """One sample's answer; times and bytes are measured (wire bytes modelled from message sizes)."""
+    """One sample's answer: `sample` counts those run, which are spread evenly over the test split.
+
+    Times are measured, wire bytes modelled from message sizes.
+    """
 
     sample: int
     label: int
@@ -79,7 +82,7 @@ class Inference:
                 answer,
                 f"{s.timesteps} of {self.t_max}",
                 f"{s.payload_bits} bit",
-                str(s.syn_ops),
+                f"{s.syn_ops:,}",
                 f"{1e3 * s.edge_s:.1f} ms",
                 f"{1e3 * s.roundtrip_s:.1f} ms",
             )

@@ -32,6 +32,7 @@ class Measured:
         cloud_s: the server's part of it.
         payload_bits: as sent.
         wire_bytes: modelled from the messages really sent.
+        sums: running sums that each sample was answered by, int64 (N, K).
     """
 
     exits: Exits
@@ -41,6 +42,7 @@ class Measured:
     cloud_s: NDArray[np.float64]
     payload_bits: NDArray[np.int64]
     wire_bytes: NDArray[np.int64]
+    sums: NDArray[np.int64] | None = None
 
 
 def connect(configuration: Configuration, address: str, timeout_s: float = 30.0) -> EdgeClient:
@@ -86,6 +88,7 @@ def run_measured(
     seconds = {name: np.zeros(samples) for name in ("edge", "roundtrip", "cloud")}
     payload, wire = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
     answers = np.zeros((samples, 3), np.int64)
+    last_sums: list[NDArray[np.int64]] = []
     for n in range(samples):
         if session is not None:
             session.start_sample()
@@ -117,9 +120,17 @@ def run_measured(
         if client is not None:
             wire[n] += client.end_sample()
         answers[n] = t, int(sums.argmax()), int(action)
+        last_sums.append(sums)
         progress(task, n + 1, samples)
     exits = Exits(answers[:, 0], answers[:, 1], answers[:, 2].astype(np.uint8))
     ledger = session.ledger().rows(slice(first, first + samples)) if session is not None else None
     return Measured(
-        exits, ledger, seconds["edge"], seconds["roundtrip"], seconds["cloud"], payload, wire
+        exits,
+        ledger,
+        seconds["edge"],
+        seconds["roundtrip"],
+        seconds["cloud"],
+        payload,
+        wire,
+        np.array(last_sums, np.int64),
     )

@@ -28,11 +28,13 @@ class Outcome:
         exits: timesteps run and predictions.
         edge: ledger of the edge part (None when nothing runs there).
         cloud: ledger of the cloud part (None when nothing runs there, or when it was not counted).
+        sums: running sums where each sample stopped, int64 (N, K).
     """
 
     exits: Exits
     edge: Ledger | None
     cloud: Ledger | None
+    sums: NDArray[np.int64] | None = None
 
 
 class TwinRuns:
@@ -79,7 +81,8 @@ class TwinRuns:
         net = configuration.net
         edge = ran.select([n.name for n in net.edge_nodes]) if configuration.has_edge else None
         cloud = ran.select([n.name for n in net.tail_nodes]) if configuration.has_link else None
-        return Outcome(exits, edge, cloud)
+        stopped = result.sums[np.arange(len(result.sums)), :, exits.timesteps - 1]
+        return Outcome(exits, edge, cloud, stopped)
 
 
 @dataclass(frozen=True)

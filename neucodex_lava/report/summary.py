@@ -69,9 +69,8 @@ def _why(row: Row, base: Row | None) -> str:
     if base is None:
         return ""
     if row.accuracy >= base.accuracy - MAX_LOSS - 1e-9:
-        return (
-            " Of all cuts at most two points less accurate than edge-only, it needs least energy."
-        )
+        found = " Of the D+B rows at most two points less accurate than edge-only, it needs least"
+        return f"{found} energy."
     return " No cut is within two points of edge-only; this one is the most accurate."
 
 

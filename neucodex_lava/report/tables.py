@@ -50,9 +50,11 @@ def legend() -> Text:
     return text
 
 
-def ledger_table(layers: Sequence[LayerRow], title: str = "Counts per sample") -> Table:
+def ledger_table(
+    layers: Sequence[LayerRow], title: str = "Counts, means per sample (simulated)"
+) -> Table:
     """Counts per layer, edge and cloud apart, each with its total; all are simulated."""
-    table = _table(f"{title} (simulated)")
+    table = _table(title)
     table.add_column("layer", no_wrap=True)
     for column in LAYER_COLUMNS:
         table.add_column(_heading(column.heading), justify="right", overflow="fold")

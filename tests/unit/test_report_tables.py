@@ -93,7 +93,7 @@ def test_the_ledger_table_adds_up_edge_and_cloud_apart():
         LayerRow("decoder", "cloud", 70.0, 70.0, 0.0, 64.0, 2.5, 4.0, 0.0625),
     ]
     lines = [" ".join(line.split()) for line in printed(ledger_table(layers), 100).splitlines()]
-    assert lines[0] == "Counts per sample (simulated)"
+    assert lines[0] == "Counts, means per sample (simulated)"
     assert "stem 1,000 900 0 64 10 8 12.5 %" in lines
     assert "edge total 1,500 1,400 0 80 18 10.5" in lines
     assert "decoder 70 70 0 64 2.50 4 6.2 %" in lines
@@ -128,7 +128,7 @@ def test_the_summary_says_accuracy_energy_and_payload():
         " after 1.50 of 4 timesteps on average. Its edge part takes 4.60 µJ per sample by the"
         " energy model, 80 % less than edge-only. It sends 96 bits per sample; all timesteps"
         " without the bottleneck (F-B) would take 42.7 times as many bit-packed, 1,365 times as"
-        " many as 32-bit floats. Of all cuts at most two points less accurate than edge-only, it"
+        " many as 32-bit floats. Of the D+B rows at most two points less accurate than edge-only, it"
         " needs least energy."
     )
     dear = dataclasses.replace(SPLIT, energy_j=4.6e-5)

@@ -115,18 +115,18 @@ def test_ctrl_c_during_evaluate(released: Path, tmp_path: Path) -> None:
 @pytest.mark.terminal
 def test_ctrl_c_during_train_and_the_same_command_resumes(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    sizes = ["--width", 0.25, "--train-limit", 256, "--batch-size", 16]
-    args = ["train", "--epochs", 3, "--qat-epochs", 1, *sizes]
+    sizes = ["--width", 0.25, "--train-limit", 1024, "--batch-size", 16]
+    args = ["train", "--epochs", 8, "--qat-epochs", 1, *sizes]
     with running(*args, "--out", folder, terminal=True) as program:
-        # Early in the second of four epochs of 16 batches.
-        program.await_text(r"train base .* (1[7-9]|2[0-6])/64")
+        # After the first of nine epochs of 64 batches, which take seconds in all.
+        program.await_text(r"train base .* ([7-9][0-9]|[1-4][0-9][0-9])/576")
         press_ctrl_c(program)
     assert unfinished(tmp_path) == []
     before = json.loads((folder / "run.json").read_text())["history"]
-    assert 1 <= len(before) < 4
+    assert 1 <= len(before) < 9
     with running(*args, "--out", folder, "--json") as program:
         assert program.await_end(START_S) == 0, program.described()
-        assert json.loads(program.out)["epochs"] == 4
+        assert json.loads(program.out)["epochs"] == 9
     after = json.loads((folder / "run.json").read_text())["history"]
     assert after[: len(before)] == before, "the finished epochs were not trained again"
     assert sorted(p.name for p in folder.iterdir()) == ["checkpoint.pt", "run.json"]

@@ -4,7 +4,7 @@ spike reaches. See `integer_net` for the network they form.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,6 +18,8 @@ IntArray = NDArray[np.int64]
 
 WEIGHT_MIN, WEIGHT_MAX = -256, 254
 EXPONENT_MAX = 7
+DELAY_MAX = 62
+"""Longest delay of a spike, in timesteps: what a Loihi 2 axon and Lava's delayed synapses hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,9 @@ class Connection:
         exponent: 0..7.
         stride, padding, dilation, output_padding: (y, x).
         groups: blocks of channels that see only each other.
+        delay: uint8, 0..62 timesteps from a spike to its arrival. Shape () for all spikes; a dense
+            connection may also have one per source neuron, (1, in), or per target neuron, (out, 1).
+            A spike that would arrive after its sample's last timestep is lost.
     """
 
     source: str
@@ -44,6 +49,7 @@ class Connection:
     dilation: tuple[int, int] = (1, 1)
     output_padding: tuple[int, int] = (0, 0)
     groups: int = 1
+    delay: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((), np.uint8))
 
     def __post_init__(self) -> None:
         weight = np.asarray(self.weight)
@@ -56,9 +62,18 @@ class Connection:
         if np.any(weight & 1):
             odd = weight[(weight & 1).astype(bool)].flat[0]
             raise NetError(f"{where}: weight {odd} is odd, 8-bit weights are even integers")
-        frozen = np.array(weight, dtype=np.int16)
-        frozen.setflags(write=False)
-        object.__setattr__(self, "weight", frozen)
+        delay = np.asarray(self.delay)
+        if not np.issubdtype(delay.dtype, np.integer):
+            raise NetError(f"{where}: delays are {delay.dtype}, they must be integers")
+        if delay.size and (delay.min() < 0 or delay.max() > DELAY_MAX):
+            value = delay.min() if delay.min() < 0 else delay.max()
+            raise NetError(f"{where}: delay {value} is outside [0, {DELAY_MAX}]")
+        if delay.size and (delay == delay.flat[0]).all():
+            delay = delay.reshape(-1)[0]
+        for name, array, kind in (("weight", weight, np.int16), ("delay", delay, np.uint8)):
+            frozen = np.array(array, dtype=kind)
+            frozen.setflags(write=False)
+            object.__setattr__(self, name, frozen)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Connection):
@@ -68,8 +83,9 @@ class Connection:
     __hash__ = None  # type: ignore[assignment]
 
     def attributes(self) -> dict[str, Any]:
-        """Everything but the weights, as plain JSON values."""
-        return {
+        """Everything but the weights, as plain JSON values; ``delay`` only where there is one."""
+        delay: dict[str, Any] = {"delay": self.delay.tolist()} if self.longest_delay else {}
+        return delay | {
             "source": self.source,
             "kind": self.kind,
             "exponent": self.exponent,
@@ -79,6 +95,24 @@ class Connection:
             "output_padding": list(self.output_padding),
             "groups": self.groups,
         }
+
+    @property
+    def longest_delay(self) -> int:
+        """Largest delay of any spike, in timesteps."""
+        return int(self.delay.max())
+
+    @property
+    def delays_targets(self) -> bool:
+        """Whether each target neuron has a delay of its own: sums wait, not spikes."""
+        return self.delay.ndim == 2 and self.delay.shape[1] == 1
+
+    def source_delays(self, source: Shape) -> NDArray[np.uint8]:
+        """Timesteps that each source neuron's spikes wait, uint8 of the source's shape (C, H, W)."""
+        if self.delays_targets:
+            return np.zeros(source, np.uint8)
+        if self.delay.ndim:
+            return self.delay.reshape(source)
+        return np.full(source, self.delay, np.uint8)
 
     def effective_weight(self) -> IntArray:
         """``weight * 2**exponent`` as int64, same shape."""
@@ -171,6 +205,7 @@ class Connection:
         for name in ("stride", "dilation"):
             if min(getattr(self, name)) < 1:
                 raise NetError(f"{where}: {name} {getattr(self, name)} must be at least 1")
+        self._check_delay(where)
         if min(self.padding) < 0 or min(self.output_padding) < 0 or self.groups < 1:
             raise NetError(f"{where}: negative padding, or groups below 1")
         if self.kind == "dense":
@@ -190,3 +225,13 @@ class Connection:
         found = self.output_shape(source)
         if found != target:
             raise NetError(f"{where}: gives shape {found}, but the node has shape {target}")
+
+    def _check_delay(self, where: str) -> None:
+        shapes: tuple[tuple[int, ...], ...] = ((),)
+        if self.kind == "dense":
+            shapes += (1, self.weight.shape[1]), (self.weight.shape[0], 1)
+        if self.delay.shape not in shapes:
+            raise NetError(
+                f"{where}: delays have shape {self.delay.shape}, possible are"
+                f" {' or '.join(str(s) for s in shapes)}"
+            )

@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from neucodex_lava.connection import DELAY_MAX
 from neucodex_lava.errors import FormatError, NetError
 from neucodex_lava.integer_net import Connection, ConnectionKind, Neuron, Node, Shape
 from neucodex_lava.json_fields import Fields
@@ -106,7 +107,7 @@ def shape_from_json(fields: Fields, key: str) -> Shape:
 def _connection_from_json(fields: Fields, numbers: Numbers, node: int, index: int) -> Connection:
     fields.only(
         "source", "kind", "stride", "padding", "dilation", "output_padding", "groups",
-        "weight_shape",
+        "weight_shape", "delay",
     )  # fmt: skip
     kind = fields.text("kind", 40)
     if kind not in get_args(ConnectionKind):
@@ -124,9 +125,22 @@ def _connection_from_json(fields: Fields, numbers: Numbers, node: int, index: in
             numbers.exponent(node, index),
             **pairs,
             groups=fields.integer("groups", 1, NEURONS_LIMIT),
+            delay=_delay_from_json(fields),
         )
     except NetError as problem:
         raise NetError(f"{fields.where}: {problem.message}", problem.hint) from problem
+
+
+def _delay_from_json(fields: Fields) -> NDArray[Any]:
+    """An integer, a row of them or a column; nothing is 0. Sizes are the connection's to check."""
+    value: Any = fields.values.get("delay", 0)
+    rows: list[Any] = value if isinstance(value, list) else [[value]]
+    if not rows or not all(isinstance(r, list) and len(r) == len(rows[0]) for r in rows):
+        raise fields.fail("'delay' must be an integer, or a list of lists of equal length")
+    if not all(type(n) is int and 0 <= n <= DELAY_MAX for row in rows for n in row):
+        raise fields.fail(f"'delay' must hold integers in [0, {DELAY_MAX}]")
+    delay = np.array(rows, np.uint8)
+    return delay if isinstance(value, list) else delay.reshape(())
 
 
 def to_integers(values: NDArray[Any], where: str) -> NDArray[np.int64]:

@@ -64,6 +64,34 @@ def synapse(connection: Connection, x: np.ndarray, target: tuple[int, int, int])
     return out
 
 
+def delayed_sums(connection: Connection, train: np.ndarray, target: Any) -> np.ndarray:
+    """Sums (*target, T) of one sample's spikes (C, H, W, T), by plain loops: spikes later than T go."""
+    timesteps = train.shape[-1]
+    sums = np.zeros((*target, timesteps), np.int64)
+    for t in range(timesteps):
+        x = train[..., t]
+        for d in np.unique(connection.delay):
+            if t + d >= timesteps:
+                continue
+            if connection.delays_targets:
+                here = connection.delay.reshape(target) == d
+                sums[..., t + d] += np.where(here, synapse(connection, x, target), 0)
+            else:
+                arriving = np.where(connection.source_delays(x.shape) == d, x, 0)
+                sums[..., t + d] += synapse(connection, arriving, target)
+    return sums
+
+
+def arrivals(connection: Connection, train: np.ndarray) -> np.ndarray:
+    """What a connection's synapses take up: spikes delayed where the delay is the source's."""
+    each = connection.source_delays(train.shape[:3])
+    late = np.zeros_like(train)
+    for t in range(train.shape[-1]):
+        for d in range(t + 1):
+            late[..., t] |= np.where(each == d, train[..., t - d], 0)
+    return late
+
+
 def decay(state: np.ndarray, by: int) -> np.ndarray:
     product = state * (4096 - by)
     return np.sign(product) * (np.abs(product) >> 12)
@@ -80,37 +108,35 @@ def run_plain(
     out = {n.name: np.zeros((samples, *n.shape, timesteps), np.uint8) for n in net.nodes}
     potential = {n.name: np.zeros((samples, *n.shape, timesteps), np.int64) for n in net.nodes}
     for s in range(samples):
-        u = {n.name: np.zeros(n.shape, np.int64) for n in net.nodes}
-        v = {n.name: np.zeros(n.shape, np.int64) for n in net.nodes}
-        for t in range(timesteps):
-            row = 0
-            values = {"input": spikes[s, ..., t]}
-            for i, node in enumerate(net.nodes):
-                a = np.zeros(node.shape, np.int64)
-                for c in node.connections:
-                    x = values[c.source]
-                    a += synapse(c, x, node.shape)
-                    every, nonzero = c.fan_out(x.shape, node.shape)
-                    active = x != 0
-                    ledger.spikes_in[s, row, t] = active.sum()
-                    if net.is_graded(c):
-                        ledger.macs[s, row, t] = (every * active).sum()
-                    else:
-                        ledger.syn_ops[s, row, t] = (every * active).sum()
-                        ledger.syn_ops_nonzero[s, row, t] = (nonzero * active).sum()
-                    row += 1
+        trains = {"input": spikes[s]} | {name: array[s] for name, array in out.items()}
+        row = 0
+        for i, node in enumerate(net.nodes):
+            sums = np.zeros((*node.shape, timesteps), np.int64)
+            for c in node.connections:
+                train = trains[c.source]
+                sums += delayed_sums(c, train, node.shape)
+                every, nonzero = c.fan_out(train.shape[:3], node.shape)
+                active = arrivals(c, train) != 0
+                reached = [(m[..., None] * active).sum(axis=(0, 1, 2)) for m in (every, nonzero)]
+                ledger.spikes_in[s, row] = active.sum(axis=(0, 1, 2))
+                if net.is_graded(c):
+                    ledger.macs[s, row] = reached[0]
+                else:
+                    ledger.syn_ops[s, row], ledger.syn_ops_nonzero[s, row] = reached
+                row += 1
+            u = v = np.zeros(node.shape, np.int64)
+            for t in range(timesteps):
                 k = node.neuron
-                new_u = decay(u[node.name], k.current_decay) + (a << 6)
+                new_u = decay(u, k.current_decay) + (sums[..., t] << 6)
                 new_u = np.where(new_u > 2**23, new_u - 2**24, new_u)
                 new_u = np.where(new_u <= -(2**23), new_u + 2**24, new_u)
                 bias = node.bias.astype(np.int64)[:, None, None]
-                new_v = decay(v[node.name], k.voltage_decay) + new_u + (bias << 6)
+                new_v = decay(v, k.voltage_decay) + new_u + (bias << 6)
                 new_v = np.clip(new_v, -(2**23) + 1, 2**23 - 1)
                 fired = new_v > (k.threshold << 6)
                 potential[node.name][s, ..., t] = new_v
                 out[node.name][s, ..., t] = fired
-                u[node.name], v[node.name] = new_u, np.where(fired, 0, new_v)
-                values[node.name] = fired
+                u, v = new_u, np.where(fired, 0, new_v)
                 ledger.dendrite_updates[s, i, t] = node.size
                 ledger.axon_out[s, i, t] = fired.sum()
     return out, potential, ledger
@@ -125,6 +151,34 @@ def leaky_net(timesteps: int = 20) -> tuple[IntegerNet, np.ndarray]:
     node = Node("leaky", (6, 5, 5), neuron, rng.integers(-9, 9, 6), (link,))
     net = IntegerNet((2, 5, 5), (node,), 1, timesteps)
     inputs = (rng.random((2, 2, 5, 5, timesteps)) < 0.2).astype(np.uint8)
+    return net, inputs
+
+
+def delayed_net(timesteps: int = 12) -> tuple[IntegerNet, np.ndarray]:
+    """A joining net with every kind of delay, up to beyond the sample's end, and its input."""
+    rng = np.random.default_rng(7)
+
+    def weights(*size: int) -> np.ndarray:
+        return (2 * rng.integers(-60, 61, size)).astype(np.int16)
+
+    def delays(*size: int) -> np.ndarray:
+        return rng.choice(np.array([0, 1, 2, 5, 62]), size)
+
+    bias = rng.integers(-20, 40, 4)
+    stem = Connection("input", "conv", weights(4, 2, 3, 3), padding=(1, 1), delay=np.array(2))
+    body = Connection("stem", "conv", weights(4, 4, 3, 3), padding=(1, 1))
+    skip = Connection("stem", "identity", np.int16(120), delay=np.array(3))
+    by_source = Connection("join", "dense", weights(6, 100), delay=delays(1, 100))
+    by_target = Connection("hidden", "dense", weights(5, 6), delay=delays(5, 1))
+    beside = Connection("join", "dense", weights(5, 100), delay=np.array(1))
+    nodes = (
+        Node("stem", (4, 5, 5), Neuron(4096, 2048, 150), bias, (stem,)),
+        Node("join", (4, 5, 5), Neuron(3000, 2048, 300), bias, (body, skip)),
+        Node("hidden", (6, 1, 1), Neuron(4096, 1000, 200), np.arange(6), (by_source,)),
+        Node("last", (5, 1, 1), Neuron(4096, 2048, 120), np.arange(5), (by_target, beside)),
+    )
+    net = IntegerNet((2, 5, 5), nodes, len(nodes), timesteps)
+    inputs = (rng.random((2, 2, 5, 5, timesteps)) < 0.4).astype(np.uint8)
     return net, inputs
 
 

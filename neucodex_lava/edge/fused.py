@@ -7,6 +7,7 @@ for frames, so a timestep costs one round trip and no new run command.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,10 @@ from neucodex_lava.edge.supervisor import SupervisedRun
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.integer_net import STATE_SHIFT
 
-SLOTS = 32
+MAX_SLOTS = 32
 """Frames that may be on their way at once."""
+MAILBOX_BYTES = 64 << 20
+"""What a mailbox may take: where nodes are recorded, fewer frames are on their way at once."""
 ENDLESS = 2**40
 """More steps than anyone will run, and exact in the float64 that Lava sends it as."""
 
@@ -36,6 +39,8 @@ class StepData:
         links: counts per connection, (links, 4).
         nodes: counts per node, (nodes, 2).
         spikes: of recorded nodes, uint8 (C, H, W) each.
+        currents: u of watched nodes, int32 (C, H, W) each.
+        potentials: v after reset of recorded and watched nodes, int32 (C, H, W) each.
     """
 
     code: NDArray[np.uint8]
@@ -43,6 +48,8 @@ class StepData:
     links: NDArray[np.int64]
     nodes: NDArray[np.int64]
     spikes: dict[str, NDArray[np.uint8]]
+    currents: dict[str, NDArray[np.int32]]
+    potentials: dict[str, NDArray[np.int32]]
 
 
 class FusedRun:
@@ -50,25 +57,39 @@ class FusedRun:
 
     Args:
         wiring: the edge part and its schedule.
-        record: keep every node's spikes.
+        record: keep every node's spikes and potentials.
+        watch: names of nodes whose currents and potentials are kept.
 
     Raises:
         SimulationError: Lava could not start.
     """
 
-    def __init__(self, wiring: Wiring, *, record: bool = False) -> None:
+    def __init__(
+        self, wiring: Wiring, *, record: bool = False, watch: Collection[str] = ()
+    ) -> None:
         engine = FusedEngine(wiring)
-        links, nodes = engine.zero_counts(SLOTS)
-        spikes = {
-            name: shared_zeros((SLOTS, *engine.spikes(name).shape), np.uint8)
-            for name in (engine.names if record else [])
+        kept = {
+            "spikes": (np.uint8, engine.names if record else []),
+            "currents": (np.int32, [n for n in engine.names if n in watch]),
+            "potentials": (np.int32, [n for n in engine.names if record or n in watch]),
         }
+        per_slot = sum(
+            np.dtype(kind).itemsize * engine.spikes(name).size
+            for kind, names in kept.values()
+            for name in names
+        )
+        self._slots = max(2, min(MAX_SLOTS, MAILBOX_BYTES // max(per_slot, 1)))
+        links, nodes = engine.zero_counts(self._slots)
         self._mailbox: dict[str, Any] = {
-            "start": shared_zeros((SLOTS,), np.uint8),
+            "start": shared_zeros((self._slots,), np.uint8),
             "links": shared_zeros(links.shape, np.int64),
             "nodes": shared_zeros(nodes.shape, np.int64),
-            "spikes": spikes,
         }
+        for what, (kind, names) in kept.items():
+            self._mailbox[what] = {
+                name: shared_zeros((self._slots, *engine.spikes(name).shape), kind)
+                for name in names
+            }
         head = EdgeHead(
             engine=engine,
             input_shape=wiring.net.input_shape[::-1],
@@ -77,10 +98,10 @@ class FusedRun:
             mailbox=self._mailbox,
         )
         self.readout = wiring.net.ends_in_readout
-        head.s_in.flag_external_pipe(buffer_size=SLOTS)
-        head.s_out.flag_external_pipe(buffer_size=SLOTS)
+        head.s_in.flag_external_pipe(buffer_size=self._slots)
+        head.s_out.flag_external_pipe(buffer_size=self._slots)
         if self.readout:
-            head.v_out.flag_external_pipe(buffer_size=SLOTS)
+            head.v_out.flag_external_pipe(buffer_size=self._slots)
         self._run = SupervisedRun(head, {head: PyEdgeHeadModel})
         self._in = self._run.external(head.s_in)
         self._out = self._run.external(head.s_out)
@@ -107,11 +128,11 @@ class FusedRun:
     @property
     def room(self) -> int:
         """Frames that can be sent before a result must be received."""
-        return SLOTS - (self.sent - self.received)
+        return self._slots - (self.sent - self.received)
 
     def send(self, frame: NDArray[np.uint8], *, start: bool) -> None:
         """Send the frame of one Lava step, uint8 (C, H, W)."""
-        self._mailbox["start"][self.sent % SLOTS] = start
+        self._mailbox["start"][self.sent % self._slots] = start
         self._run.await_ready(self._in)
         self._in.send(frame.transpose(2, 1, 0))
         self.sent += 1
@@ -123,7 +144,7 @@ class FusedRun:
             SimulationError: a Lava process failed or died.
             OverflowInRunError: a synaptic sum left the 24-bit range.
         """
-        slot = self.received % SLOTS
+        slot = self.received % self._slots
         self._run.await_ready(self._out)
         code = self._out.recv().transpose(2, 1, 0)
         sums = None
@@ -137,8 +158,9 @@ class FusedRun:
             sums,
             self._mailbox["links"][slot].copy(),
             self._mailbox["nodes"][slot].copy(),
-            {
-                n: ring[slot].transpose(2, 0, 1).copy()
-                for n, ring in self._mailbox["spikes"].items()
-            },
+            *(self._take(what, slot) for what in ("spikes", "currents", "potentials")),
         )
+
+    def _take(self, what: str, slot: int) -> dict[str, NDArray[Any]]:
+        rings = self._mailbox[what]
+        return {name: ring[slot].transpose(2, 0, 1).copy() for name, ring in rings.items()}

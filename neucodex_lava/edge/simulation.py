@@ -6,47 +6,28 @@ Here the project's axes N C H W T meet Lava's W H C per step; what lies below sp
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.ledger import Ledger
 from neucodex_lava.edge.fused import FusedRun
 from neucodex_lava.edge.reference import ReferenceNetwork
+from neucodex_lava.edge.result import Progress, SimulationResult, windows
 from neucodex_lava.edge.session import EdgeSession, StepResult, check_backend
 from neucodex_lava.edge.supervisor import SupervisedRun
-from neucodex_lava.edge.wiring import Backend, Schedule, Wiring, check_inputs
-from neucodex_lava.errors import DataError
+from neucodex_lava.edge.wiring import (
+    NODE_COLUMNS,
+    SYNAPSE_COLUMNS,
+    Backend,
+    Schedule,
+    Wiring,
+    check_inputs,
+)
+from neucodex_lava.errors import ConfigError, DataError
 from neucodex_lava.integer_net import STATE_SHIFT, IntegerNet
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class SimulationResult:
-    """What a simulation gave.
-
-    Attributes:
-        output: spikes of the last edge node, uint8 (N, C, H, W, T).
-        sums: running sums S_t, int64 (N, K, T), when the edge part ends in the readout, else None.
-        ledger: counts of the edge nodes.
-        spikes: with ``record=True``, uint8 (N, C, H, W, T) per node name, else None.
-        seconds: time the Lava steps took; building the network is not in it.
-        steps: Lava steps.
-        backend, schedule: how it was run.
-    """
-
-    output: NDArray[np.uint8]
-    sums: NDArray[np.int64] | None
-    ledger: Ledger
-    spikes: dict[str, NDArray[np.uint8]] | None
-    seconds: float
-    steps: int
-    backend: Backend
-    schedule: Schedule
 
 
 def simulate(
@@ -56,6 +37,7 @@ def simulate(
     backend: Backend = "fused",
     schedule: Schedule = "gated",
     record: bool = False,
+    watch: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> SimulationResult:
     """Run the part of a network before its cut in Lava, over whole samples.
@@ -67,10 +49,11 @@ def simulate(
         backend: ``fused``, or ``reference`` (stock Lava processes).
         schedule: ``gated`` or ``pipelined``; ``reference`` is always pipelined.
         record: keep every node's spikes.
+        watch: names of edge nodes whose currents and potentials are kept.
         progress: called with (samples done, samples) now and then.
 
     Raises:
-        ConfigError: a backend, schedule, cut or T that is not possible.
+        ConfigError: a backend, schedule, cut, T or watched node that is not possible.
         DataError: inputs of the wrong type, shape or range, or none.
         OverflowInRunError: a synaptic sum left the 24-bit range.
         SimulationError: Lava could not start, or one of its processes failed or died.
@@ -80,25 +63,40 @@ def simulate(
     if 0 in inputs.shape:
         raise DataError(f"input has shape {inputs.shape}: there is nothing to run")
     wiring = Wiring.of(net, schedule, inputs.shape[-1])
+    known = [node.name for node in wiring.net.nodes]
+    for name in watch:
+        if name not in known:
+            raise ConfigError(
+                f"the edge part has no node '{name}' to watch", f"it has {', '.join(known)}"
+            )
     runner = _simulate_fused if backend == "fused" else _simulate_reference
-    return runner(wiring, inputs, record, progress or (lambda done, total: None))
+    return runner(wiring, inputs, record, watch, progress or (lambda done, total: None))
 
 
 def _simulate_fused(
-    wiring: Wiring, inputs: NDArray[np.uint8], record: bool, progress: Progress
+    wiring: Wiring,
+    inputs: NDArray[np.uint8],
+    record: bool,
+    watch: Sequence[str],
+    progress: Progress,
 ) -> SimulationResult:
     samples, timesteps = inputs.shape[0], wiring.timesteps
     steps = wiring.steps(samples)
     net = wiring.net
-    links = np.zeros((steps, len(wiring.links), 4), np.int64)
-    nodes = np.zeros((steps, len(net.nodes), 2), np.int64)
-    last = net.nodes[-1]
-    kept = {n.name: n for n in (net.nodes if record else ())}
-    spikes = {name: np.zeros((steps, *n.shape), np.uint8) for name, n in kept.items()}
-    output = np.zeros((steps, *last.shape), np.uint8)
-    sums = np.zeros((steps, last.size), np.int64) if net.ends_in_readout else None
+    links = np.zeros((steps, len(wiring.links), SYNAPSE_COLUMNS), np.int64)
+    nodes = np.zeros((steps, len(net.nodes), NODE_COLUMNS), np.int64)
+    output = _Window.of(wiring, wiring.output, samples, np.uint8)
+    sums = np.zeros((samples, net.nodes[-1].size, timesteps), np.int64)
+    kept: dict[str, dict[str, _Window]] = {"spikes": {}, "currents": {}, "potentials": {}}
+    for name in (node.name for node in net.nodes):
+        if record:
+            kept["spikes"][name] = _Window.of(wiring, name, samples, np.uint8)
+        if name in watch:
+            kept["currents"][name] = _Window.of(wiring, name, samples, np.int32)
+        if record or name in watch:
+            kept["potentials"][name] = _Window.of(wiring, name, samples, np.int32)
     blank = np.zeros(net.input_shape, np.uint8)
-    with FusedRun(wiring, record=record) as run:
+    with FusedRun(wiring, record=record, watch=watch) as run:
         began = time.perf_counter()
         for step in range(steps):
             while run.sent < steps and run.room:
@@ -106,29 +104,66 @@ def _simulate_fused(
                 frame = inputs[sample, ..., t] if sample < samples else blank
                 run.send(frame, start=t == 0)
             data = run.receive()
-            links[step], nodes[step], output[step] = data.links, data.nodes, data.code
-            if sums is not None:
-                sums[step] = data.sums
-            for name, array in data.spikes.items():
-                spikes[name][step] = array
+            links[step], nodes[step] = data.links, data.nodes
+            place = output.put(step, data.code)
+            if place is not None and data.sums is not None:
+                sums[place[0], :, place[1]] = data.sums
+            for what, of_nodes in kept.items():
+                for name, window in of_nodes.items():
+                    window.put(step, getattr(data, what)[name])
             if (step + 1) % timesteps == 0:
                 progress(min((step + 1) // timesteps, samples), samples)
         seconds = time.perf_counter() - began
+    arrays = {what: {n: w.array for n, w in of.items()} for what, of in kept.items()}
     return SimulationResult(
-        output=_windows(wiring, wiring.output, output, samples),
-        sums=None if sums is None else _sum_windows(wiring, sums, samples),
+        output=output.array,
+        sums=sums if net.ends_in_readout else None,
         ledger=wiring.ledger(links, nodes, samples),
-        spikes={n: _windows(wiring, n, s, samples) for n, s in spikes.items()} if record else None,
+        spikes=arrays["spikes"] if record else None,
         seconds=seconds,
         steps=steps,
         backend="fused",
         schedule="pipelined" if wiring.pipelined else "gated",
+        currents=arrays["currents"],
+        potentials=arrays["potentials"],
     )
 
 
+@dataclass(frozen=True)
+class _Window:
+    """One node's values by logical time, filled step by step.
+
+    Attributes:
+        array: (N, C, H, W, T).
+        offset: Lava step of the first sample's first timestep.
+    """
+
+    array: NDArray[Any]
+    offset: int
+
+    @classmethod
+    def of(cls, wiring: Wiring, name: str, samples: int, kind: type[Any]) -> _Window:
+        shape = (samples, *wiring.shape_of(name), wiring.timesteps)
+        return cls(np.zeros(shape, kind), wiring.offset(name))
+
+    def put(self, step: int, values: NDArray[Any]) -> tuple[int, int] | None:
+        """Keep a Lava step's (C, H, W); returns (sample, t) from 0, None outside of all windows."""
+        samples, timesteps = self.array.shape[0], self.array.shape[-1]
+        sample, t = divmod(step - self.offset, timesteps)
+        if not 0 <= sample < samples:
+            return None
+        self.array[sample, ..., t] = values
+        return sample, t
+
+
 def _simulate_reference(
-    wiring: Wiring, inputs: NDArray[np.uint8], record: bool, progress: Progress
+    wiring: Wiring,
+    inputs: NDArray[np.uint8],
+    record: bool,
+    watch: Sequence[str],
+    progress: Progress,
 ) -> SimulationResult:
+    del watch
     samples = inputs.shape[0]
     steps = wiring.steps(samples)
     frames = np.zeros((steps, *wiring.net.input_shape), np.uint8)
@@ -150,8 +185,8 @@ def _simulate_reference(
     sums = None
     if network.potential is not None:
         flat = chw(network.potential).reshape(steps, -1).astype(np.int64) >> STATE_SHIFT
-        sums = _sum_windows(wiring, flat, samples)
-    spikes = {n: _windows(wiring, n, chw(s), samples) for n, s in network.spikes.items()}
+        sums = windows(wiring, wiring.output, flat, samples)
+    spikes = {n: windows(wiring, n, chw(s), samples) for n, s in network.spikes.items()}
     return SimulationResult(
         output=spikes[wiring.output],
         sums=sums,
@@ -162,20 +197,6 @@ def _simulate_reference(
         backend="reference",
         schedule="pipelined",
     )
-
-
-def _windows(
-    wiring: Wiring, node: str, per_step: NDArray[np.uint8], samples: int
-) -> NDArray[np.uint8]:
-    """(steps, C, H, W) to (N, C, H, W, T)."""
-    view = wiring.by_logical_time(per_step, wiring.offset(node), samples)
-    return np.ascontiguousarray(np.moveaxis(view, 1, -1))
-
-
-def _sum_windows(wiring: Wiring, per_step: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
-    """(steps, K) to (N, K, T)."""
-    view = wiring.by_logical_time(per_step, wiring.offset(wiring.output), samples)
-    return np.ascontiguousarray(np.moveaxis(view, 1, -1))
 
 
 __all__ = [

@@ -25,7 +25,8 @@ class EdgeHead(AbstractProcess):
         timesteps: T; without a mailbox, each sample is T steps long.
         mailbox: None, or arrays shared with the parent whose first axis is a ring of slots, one per
             Lava step: ``start`` (slots,) is read, ``links`` (slots, links, 4), ``nodes``
-            (slots, nodes, 2) and, per node to record, ``spikes[name]`` (slots, H, W, C) are written.
+            (slots, nodes, 2) and, per node to record, ``spikes[name]``, ``currents[name]`` and
+            ``potentials[name]`` (slots, H, W, C) are written.
 
     Ports:
         s_in: spikes or graded values of a timestep, (W, H, C).
@@ -84,5 +85,9 @@ class PyEdgeHeadModel(PyLoihiProcessModel):
         if self._mailbox is not None:
             for name, ring in self._mailbox["spikes"].items():
                 np.copyto(ring[slot], self._engine.spikes(name))
+            for name, ring in self._mailbox["currents"].items():
+                np.copyto(ring[slot], self._engine.current(name))
+            for name, ring in self._mailbox["potentials"].items():
+                np.copyto(ring[slot], self._engine.potential(name))
         self.v_out.send(self._engine.potential(self._output).transpose(1, 0, 2))
         self.s_out.send(self._engine.spikes(self._output).transpose(1, 0, 2))

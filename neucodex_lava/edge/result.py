@@ -1,0 +1,50 @@
+"""What a simulation gave, by logical time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energy.ledger import Ledger
+from neucodex_lava.edge.wiring import Backend, Schedule, Wiring
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """What a simulation gave.
+
+    Attributes:
+        output: spikes of the last edge node, uint8 (N, C, H, W, T).
+        sums: running sums S_t, int64 (N, K, T), when the edge part ends in the readout, else None.
+        ledger: counts of the edge nodes.
+        spikes: with ``record=True``, uint8 (N, C, H, W, T) per node name, else None.
+        currents: u of the watched nodes, int32 (N, C, H, W, T) in state units (2**-6).
+        potentials: v after reset (0 where a neuron spiked) of the watched nodes, the same; of all
+            nodes with ``record=True`` on the backend fused.
+        seconds: time the Lava steps took; building the network is not in it.
+        steps: Lava steps.
+        backend, schedule: how it was run.
+    """
+
+    output: NDArray[np.uint8]
+    sums: NDArray[np.int64] | None
+    ledger: Ledger
+    spikes: dict[str, NDArray[np.uint8]] | None
+    seconds: float
+    steps: int
+    backend: Backend
+    schedule: Schedule
+    currents: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    potentials: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+
+
+def windows(wiring: Wiring, node: str, per_step: NDArray[Any], samples: int) -> NDArray[Any]:
+    """A node's (steps, C, H, W), or a readout's sums (steps, K), as (N, C, H, W, T) or (N, K, T)."""
+    view = wiring.by_logical_time(per_step, wiring.offset(node), samples)
+    return np.ascontiguousarray(np.moveaxis(view, 1, -1))

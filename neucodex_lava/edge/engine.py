@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from neucodex_lava.edge.delays import DelayLine
 from neucodex_lava.edge.layout import Bytes, Ints, build
 from neucodex_lava.edge.wiring import INPUT, NODE_COLUMNS, SYNAPSE_COLUMNS, Wiring
 from neucodex_lava.errors import OverflowInRunError
@@ -47,9 +48,17 @@ class FusedEngine:
         self._targets = [
             neurons[k.node].acc.reshape(s.target_view) for k, s in zip(wiring.links, self._synapses)
         ]
+        self._node_of = [self.names.index(k.node) for k in wiring.links]
         self._incoming = [
             [i for i, k in enumerate(wiring.links) if k.node == name] for name in self.names
         ]
+        self._lines = {
+            k: DelayLine(
+                c, self._synapses[k], net.shape_of(c.source), self._targets[k], wiring.timesteps
+            )
+            for k, (_, c) in enumerate(net.connections())
+            if c.longest_delay
+        }
         self._step = 0
         self._in_sample = 0
         self._sample = -1
@@ -58,8 +67,8 @@ class FusedEngine:
     def _warm_up(self) -> None:
         """Compile or load every kernel variant, so that forked processes inherit them."""
         counts = np.zeros(SYNAPSE_COLUMNS, np.int64)
-        for i, synapses in enumerate(self._synapses):
-            synapses.deliver(self._sources[i][0], self._targets[i], counts)
+        for k in range(len(self._synapses)):
+            self._deliver(k, 0, counts, 0)
         for name, neurons in zip(self.names, self._neurons):
             neurons.step(self._spikes[name][0])
             neurons.reset()
@@ -92,11 +101,13 @@ class FusedEngine:
             self._in_sample = 0
             for neurons in self._neurons:
                 neurons.reset()
+            for line in self._lines.values():
+                line.clear()
         self._in_sample += 1
         np.copyto(self._spikes[INPUT][0], frame.transpose(1, 0, 2))
         for i in range(len(self.names)):
             for k in self._incoming[i]:
-                self._synapses[k].deliver(self._sources[k][0], self._targets[k], links[k])
+                self._deliver(k, 0, links[k], self._in_sample - 1)
             self._update(i, 0, nodes)
 
     def _step_pipelined(self, frame: Bytes, links: Ints, nodes: Ints) -> None:
@@ -110,7 +121,17 @@ class FusedEngine:
             self._update(i, step % len(self._spikes[name]), nodes)
         for k, link in enumerate(self.wiring.links):
             sent = (step - link.wait + 1) % len(self._sources[k])
-            self._synapses[k].deliver(self._sources[k][sent], self._targets[k], links[k])
+            # The node updates with these sums in the next step.
+            late = step + 1 - self._offsets[self._node_of[k]]
+            self._deliver(k, sent, links[k], late % self.wiring.timesteps)
+
+    def _deliver(self, k: int, slot: int, counts: Ints, t: int) -> None:
+        """Synapses of one connection take up its source's spikes; `t` in the sample, from 0."""
+        values, line = self._sources[k][slot], self._lines.get(k)
+        if line is None:
+            self._synapses[k].deliver(values, self._targets[k], counts)
+        else:
+            line.deliver(values, counts, t)
 
     def _update(self, i: int, slot: int, nodes: Ints) -> None:
         neurons = self._neurons[i]
@@ -132,8 +153,12 @@ class FusedEngine:
         return ring[(self._step - 1) % len(ring)]
 
     def potential(self, name: str) -> NDArray[np.int32]:
-        """Potential of a node after the step just done, int32 (H, W, C); a view."""
+        """Potential of a node after the step just done and its reset, int32 (H, W, C); a view."""
         return self._neurons[self.names.index(name)].potential
+
+    def current(self, name: str) -> NDArray[np.int32]:
+        """Current of a node after the step just done, int32 (H, W, C); a view."""
+        return self._neurons[self.names.index(name)].current
 
     def zero_counts(self, steps: int) -> tuple[Ints, Ints]:
         """Empty count arrays for so many steps: (steps, links, 4) and (steps, nodes, 2)."""

@@ -62,9 +62,10 @@ class Synapses:
         # |w * 2^e| <= 256 * 2^7, which int16 holds.
         weight = connection.effective_weight().astype(np.int16)
         one_to_one = connection.kind == "identity"
+        self.target_rows = to_hwc(np.arange(int(np.prod(target))).reshape(target)).reshape(-1)
         if connection.kind == "dense":
             # A dense layer is a 1x1 convolution of one pixel with C*H*W channels, in H W C order.
-            rows = to_hwc(np.arange(int(np.prod(target))).reshape(target)).reshape(-1)
+            rows = self.target_rows
             columns = to_hwc(np.arange(int(np.prod(source))).reshape(source)).reshape(-1)
             self.weight = np.ascontiguousarray(weight[np.ix_(rows, columns)].T)[:, None, None, :]
             self.source_view = (1, 1, columns.size)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from engine_runs import assert_as_plain
 from plain import leaky_net, load_join_net, run_plain, synapse
 
-from energy.ledger import Ledger
 from neucodex_lava.edge.engine import FusedEngine
 from neucodex_lava.edge.layout import Neurons, Synapses, to_hwc
 from neucodex_lava.edge.wiring import Wiring, check_inputs
@@ -14,39 +14,12 @@ from neucodex_lava.errors import ConfigError, DataError, OverflowInRunError
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
 
 
-def run_engine(
-    net: IntegerNet, inputs: np.ndarray, schedule: str
-) -> tuple[dict[str, np.ndarray], Ledger]:
-    wiring = Wiring.of(net, schedule, inputs.shape[-1])  # type: ignore[arg-type]
-    engine = FusedEngine(wiring)
-    samples, timesteps = inputs.shape[0], inputs.shape[-1]
-    steps = wiring.steps(samples)
-    links, nodes = engine.zero_counts(steps)
-    sent = {n: np.zeros((steps, *engine.spikes(n).shape), np.uint8) for n in engine.names}
-    frames = np.moveaxis(inputs, -1, 1).reshape(-1, *inputs.shape[1:4]).transpose(0, 3, 2, 1)
-    blank = np.zeros(frames.shape[1:], np.uint8)
-    for step in range(steps):
-        frame = frames[step] if step < len(frames) else blank
-        engine.step(frame, step % timesteps == 0, links[step], nodes[step])
-        for name in engine.names:
-            sent[name][step] = engine.spikes(name)
-    spikes = {
-        name: wiring.by_logical_time(s, wiring.offset(name), samples).transpose(0, 4, 2, 3, 1)
-        for name, s in sent.items()
-    }
-    return spikes, wiring.ledger(links, nodes, samples)
-
-
 @pytest.mark.parametrize("schedule", ["gated", "pipelined"])
 @pytest.mark.parametrize("cut", [1, 3, 4, 5])
 def test_fixture_spike_for_spike_and_count_for_count(schedule: str, cut: int) -> None:
     net, spikes, _ = load_join_net(cut)
     inputs = np.concatenate([spikes, spikes[..., ::-1], spikes])
-    expected, _, ledger = run_plain(net.edge_part(), inputs)
-    found, counted = run_engine(net, inputs, schedule)
-    for name, want in expected.items():
-        assert np.array_equal(found[name], want), name
-    assert counted.first_difference(ledger) is None
+    assert_as_plain(net, inputs, schedule)
 
 
 def test_leaks_round_towards_zero() -> None:

@@ -5,7 +5,7 @@ bits), so that sums are exact in any order and the result is the same for any ba
 device (docs/semantics.md, "Exactness in torch").
 
 Inside, arrays are (T, N, C, H, W): time first, so that a layer's synapses see T * N images at once
-and the neuron loops over contiguous slices.
+and the neurons' loop goes over contiguous slices.
 """
 
 from __future__ import annotations
@@ -18,26 +18,35 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from energy.ledger import Ledger
-from neucodex_lava.errors import ConfigError, NetError, OverflowInRunError
-from neucodex_lava.integer_net import (
-    DECAY_ONE,
-    INPUT,
-    STATE_SHIFT,
-    Connection,
-    IntegerNet,
-    Node,
-    Shape,
-)
+from neucodex_lava.cloud.neurons import UNIT, Neurons
+from neucodex_lava.cloud.synapses import Synapses
+from neucodex_lava.errors import ConfigError, NetError
+from neucodex_lava.integer_net import INPUT, IntegerNet, Node, Shape
 
-STATE_MAX = float(1 << 23)
-"""States are 24 bits wide: a current above this, or at or below its negative, would wrap."""
-UNIT = float(1 << STATE_SHIFT)
+Flight = tuple[Tensor | None, ...]
 
-State = dict[str, tuple[Tensor, Tensor]]
-"""Per node its current u and potential v, each (N, C, H, W), in state units."""
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node between two timesteps.
+
+    Attributes:
+        u, v: current and potential, each (N, C, H, W), in state units.
+        spikes: per connection its source's latest spikes that have not arrived, (T, N, C, H, W), no
+            longer than its longest delay; None where nothing waits.
+        sums: the same of synaptic sums, where each target neuron has a delay of its own.
+    """
+
+    u: Tensor
+    v: Tensor
+    spikes: Flight
+    sums: Flight
+
+
+State = dict[str, NodeState]
+"""Per node what it keeps from one timestep to the next."""
 
 
 @dataclass
@@ -87,18 +96,20 @@ class Executor:
         self.input_shape: Shape = net.shape_of(self.source)
         if not self.nodes:
             raise NetError("nothing to run: no node lies between these cuts")
-        self._layers = [_Layer(net, node, self.device) for node in self.nodes]
+        self._neurons = {n.name: Neurons(n, self.device) for n in self.nodes}
+        self._synapses = {
+            n.name: [Synapses(net, n, c, self.device) for c in n.connections] for n in self.nodes
+        }
         self.links = [(n.name, c.source) for n in self.nodes for c in n.connections]
 
     def initial_state(self, samples: int) -> State:
-        """States of all nodes at the start of a sample: zero."""
-        return {
-            node.name: (self._zeros(samples, node.shape), self._zeros(samples, node.shape))
-            for node in self.nodes
-        }
-
-    def _zeros(self, samples: int, shape: Shape) -> Tensor:
-        return torch.zeros((samples, *shape), device=self.device)
+        """States of all nodes at the start of a sample: zero, and nothing in flight."""
+        state: State = {}
+        for node in self.nodes:
+            zeros = torch.zeros((samples, *node.shape), device=self.device)
+            nothing = (None,) * len(node.connections)
+            state[node.name] = NodeState(zeros, zeros, nothing, nothing)
+        return state
 
     def advance(
         self,
@@ -126,13 +137,12 @@ class Executor:
             values: dict[str, Tensor] = {self.source: x.to(self.device, torch.float32)}
             traces = Traces()
             new_state: State = {}
-            for layer in self._layers:
-                node = layer.node
-                if count:
-                    layer.count(values, traces.counts)
-                drive = layer.synapses(values)
-                u, v = state[node.name]
-                spikes, potential, new_state[node.name] = layer.neurons(drive, u, v, record)
+            for node in self.nodes:
+                before = state[node.name]
+                drive, waiting = self._drive(node, before, values, traces.counts if count else None)
+                neurons = self._neurons[node.name]
+                spikes, potential, (u, v) = neurons.run(drive, before.u, before.v, record)
+                new_state[node.name] = NodeState(u, v, *waiting)
                 values[node.name] = spikes
                 if count:
                     axon_out = spikes.flatten(2).sum(2, dtype=torch.float64).long()
@@ -145,6 +155,30 @@ class Executor:
                     sums = torch.div(potential, UNIT, rounding_mode="trunc")
                     traces.sums = sums.flatten(2).long()
         return new_state, traces
+
+    def _drive(
+        self,
+        node: Node,
+        before: NodeState,
+        values: Mapping[str, Tensor],
+        counts: dict[str, list[Tensor]] | None,
+    ) -> tuple[Tensor, tuple[Flight, Flight]]:
+        """A node's synaptic sums (T, N, C, H, W) and what is then in flight; counts where asked."""
+        total: Tensor | None = None
+        spikes: list[Tensor | None] = []
+        sums: list[Tensor | None] = []
+        links = zip(self._synapses[node.name], before.spikes, before.sums, strict=True)
+        for synapses, late_spikes, late_sums in links:
+            arriving, waiting = synapses.arrive(values[synapses.source], late_spikes)
+            spikes.append(waiting)
+            if counts is not None:
+                for name, row in synapses.count(arriving).items():
+                    counts.setdefault(name, []).append(row)
+            a, waiting = synapses.sums(arriving, late_sums)
+            sums.append(waiting)
+            total = a if total is None else total + a
+        assert total is not None
+        return total, (tuple(spikes), tuple(sums))
 
 
 def usable_device(name: str) -> torch.device:
@@ -175,138 +209,6 @@ def _exact_arithmetic() -> Iterator[None]:
             yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
-
-
-class _Layer:
-    """One node, its weights and fan-out maps on the device."""
-
-    def __init__(self, net: IntegerNet, node: Node, device: torch.device) -> None:
-        self.node = node
-        self.bias = (
-            torch.tensor(node.bias, dtype=torch.float32, device=device)[:, None, None] * UNIT
-        )
-        self.threshold = node.neuron.threshold * UNIT
-        self.links: list[tuple[Connection, Tensor]] = []
-        self.fan_out: list[Tensor] = []
-        self.graded = [net.is_graded(c) for c in node.connections]
-        for connection in node.connections:
-            weight = torch.tensor(connection.effective_weight(), device=device).float()
-            self.links.append((connection, weight))
-            maps = connection.fan_out(net.shape_of(connection.source), node.shape)
-            stacked = np.stack([m.reshape(-1) for m in maps], axis=1)
-            self.fan_out.append(torch.tensor(stacked, dtype=torch.float64, device=device))
-
-    def synapses(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Synaptic sums a of all timesteps, (T, N, C, H, W), exact integers."""
-        total: Tensor | None = None
-        for connection, weight in self.links:
-            x = values[connection.source]
-            a = _synapse(connection, weight, x, self.node.shape)
-            total = a if total is None else total + a
-        assert total is not None
-        return total
-
-    def count(self, values: Mapping[str, Tensor], counts: dict[str, list[Tensor]]) -> None:
-        """Add this node's counts per connection; spike map times fan-out map, in float64."""
-        for (connection, _), fan_out, graded in zip(self.links, self.fan_out, self.graded):
-            active = (values[connection.source] != 0).flatten(2).double()
-            reached = (active @ fan_out).long()
-            none = torch.zeros_like(reached[..., 0])
-            row = {
-                "spikes_in": active.sum(2).long(),
-                "syn_ops": none if graded else reached[..., 0],
-                "syn_ops_nonzero": none if graded else reached[..., 1],
-                "macs": reached[..., 0] if graded else none,
-            }
-            for name, value in row.items():
-                counts.setdefault(name, []).append(value)
-
-    def neurons(
-        self, drive: Tensor, u: Tensor, v: Tensor, record: bool
-    ) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor]]:
-        """Spikes and potentials after reset (T, N, C, H, W), and the last state.
-
-        Potentials are kept of a readout, or of any node when asked to record.
-        """
-        neuron = self.node.neuron
-        spikes = torch.empty_like(drive)
-        potential = torch.empty_like(drive) if neuron.is_readout or record else None
-        memory = neuron.current_decay != DECAY_ONE
-        bounded = self.node.sum_bound is not None
-        for t in range(drive.shape[0]):
-            current = drive[t] * UNIT
-            if memory:
-                current = _decay(u, neuron.current_decay) + current
-            if memory or bounded:
-                self._check_range(current, t)
-            u = current
-            v = _decay(v, neuron.voltage_decay) + current + self.bias
-            if bounded and neuron.is_readout:
-                # A sum that clips would answer wrongly, and one that spikes would start anew.
-                self._check_range(v, t, self.threshold + 1, "running sum")
-            v = v.clamp(-STATE_MAX + 1, STATE_MAX - 1)
-            fired = v > self.threshold
-            spikes[t] = fired
-            v = v.masked_fill(fired, 0.0)
-            if potential is not None:
-                potential[t] = v
-        return spikes, potential, (u, v)
-
-    def _check_range(
-        self, state: Tensor, t: int, limit: float = STATE_MAX, what: str = "synaptic sum"
-    ) -> None:
-        low, high = torch.aminmax(state)
-        if high > limit or low <= -limit:
-            worst = high if high > limit else low
-            raise OverflowInRunError(
-                f"node '{self.node.name}': the {what} reached {float(worst) / UNIT:.0f} at"
-                f" step {t + 1}, a 24-bit state holds {int(STATE_MAX / UNIT) - 1}",
-                "quantise again with a larger margin",
-            )
-
-
-def _decay(state: Tensor, by: int) -> Tensor:
-    """``state * (4096 - by) >> 12`` towards zero, exactly."""
-    keep = DECAY_ONE - by
-    if keep == 0:
-        return torch.zeros_like(state)
-    if keep & (keep - 1) == 0:
-        return torch.trunc(state * (keep / DECAY_ONE))
-    # 24 state bits times 12 decay bits do not fit a float32.
-    return torch.trunc(state.double() * keep / DECAY_ONE).float()
-
-
-def _synapse(connection: Connection, weight: Tensor, x: Tensor, target: Shape) -> Tensor:
-    steps, samples = x.shape[:2]
-    if connection.kind == "identity":
-        return x * weight
-    if connection.kind == "dense":
-        out = x.flatten(2) @ weight.T
-        return out.round_().reshape(steps, samples, *target)
-    images = x.flatten(0, 1)
-    if connection.kind == "conv":
-        out = F.conv2d(
-            images,
-            weight,
-            None,
-            connection.stride,
-            connection.padding,
-            connection.dilation,
-            connection.groups,
-        )
-    else:
-        out = F.conv_transpose2d(
-            images,
-            weight,
-            None,
-            connection.stride,
-            connection.padding,
-            connection.output_padding,
-            connection.groups,
-            connection.dilation,
-        )
-    # Fast convolution algorithms may be off by less than a half.
-    return out.round_().unflatten(0, (steps, samples))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,11 @@
 """The torch executor equals the plain interpreter, in one go, step by step, and in any batch."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from plain import leaky_net, load_join_net, random_net, run_plain
+from plain import delayed_net, leaky_net, load_join_net, random_net, run_plain
 
 from neucodex_lava.cloud.executor import Executor, run_twin
 from neucodex_lava.cloud.tail import TorchTail
@@ -11,9 +13,9 @@ from neucodex_lava.errors import NetError, OverflowInRunError
 from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node
 
 
-def assert_equal(net: IntegerNet, inputs: np.ndarray) -> None:
+def assert_equal(net: IntegerNet, inputs: np.ndarray, batch_size: int = 2) -> None:
     spikes, potential, ledger = run_plain(net, inputs)
-    result = run_twin(Executor(net), inputs, record=True, batch_size=2)
+    result = run_twin(Executor(net), inputs, record=True, batch_size=batch_size)
     assert result.spikes is not None
     for name, expected in spikes.items():
         np.testing.assert_array_equal(result.spikes[name], expected, err_msg=name)
@@ -41,6 +43,48 @@ def test_leaks_round_towards_zero() -> None:
 def test_random_nets(seed: int) -> None:
     net, inputs = random_net(seed)
     assert_equal(net, inputs)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("timesteps", [1, 3, 12, 70])
+def test_delays(timesteps: int, batch_size: int) -> None:
+    assert_equal(*delayed_net(timesteps), batch_size)
+
+
+def test_a_delay_beyond_the_samples_end_brings_nothing() -> None:
+    net, inputs = delayed_net(timesteps=2)
+    result = run_twin(Executor(net), inputs, record=True)
+    assert result.spikes is not None
+    # The stem's spikes need two timesteps to arrive: only its bias drives it, and it stays below 150.
+    assert result.ledger.spikes_in[:, 0].tolist() == [[0, 0], [0, 0]]
+    assert result.spikes["stem"].sum() == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("make", [leaky_net, delayed_net, lambda: random_net(1)])
+def test_some_timesteps_at_a_time_equal_the_whole_run(
+    make: Callable[[], tuple[IntegerNet, np.ndarray]], size: int
+) -> None:
+    net, inputs = make()
+    spikes, potential, ledger = run_plain(net, inputs)
+    executor = Executor(net)
+    state = executor.initial_state(len(inputs))
+    for first in range(0, inputs.shape[-1], size):
+        part = slice(first, first + size)
+        x = torch.from_numpy(np.moveaxis(inputs[..., part], -1, 0).copy())
+        before = state
+        state, traces = executor.advance(before, x, record=True, count=True)
+        again = executor.advance(before, x, record=True, count=True)[1]
+        for name, expected in spikes.items():
+            for found in (traces, again):
+                got = np.moveaxis(found.spikes[name].numpy(), 0, -1)
+                np.testing.assert_array_equal(got, expected[..., part], err_msg=name)
+                after = np.where(expected, 0, potential[name])[..., part]
+                got = np.moveaxis(found.potentials[name].numpy(), 0, -1)
+                np.testing.assert_array_equal(got, after, err_msg=name)
+        for count, rows in traces.counts.items():
+            got = torch.stack(rows).numpy().transpose(2, 0, 1)
+            np.testing.assert_array_equal(got, getattr(ledger, count)[..., part], err_msg=count)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neucodex_lava.edge.fused import FusedRun
-from neucodex_lava.edge.reference import ReferenceNetwork
-from neucodex_lava.edge.result import Progress, SimulationResult, windows
+from neucodex_lava.edge.reference import simulate_reference
+from neucodex_lava.edge.result import Progress, SimulationResult
 from neucodex_lava.edge.session import EdgeSession, StepResult, check_backend
-from neucodex_lava.edge.supervisor import SupervisedRun
 from neucodex_lava.edge.wiring import (
     NODE_COLUMNS,
     SYNAPSE_COLUMNS,
@@ -27,7 +26,7 @@ from neucodex_lava.edge.wiring import (
     check_inputs,
 )
 from neucodex_lava.errors import ConfigError, DataError
-from neucodex_lava.integer_net import STATE_SHIFT, IntegerNet
+from neucodex_lava.integer_net import IntegerNet
 
 
 def simulate(
@@ -69,7 +68,7 @@ def simulate(
             raise ConfigError(
                 f"the edge part has no node '{name}' to watch", f"it has {', '.join(known)}"
             )
-    runner = _simulate_fused if backend == "fused" else _simulate_reference
+    runner = _simulate_fused if backend == "fused" else simulate_reference
     return runner(wiring, inputs, record, watch, progress or (lambda done, total: None))
 
 
@@ -154,49 +153,6 @@ class _Window:
             return None
         self.array[sample, ..., t] = values
         return sample, t
-
-
-def _simulate_reference(
-    wiring: Wiring,
-    inputs: NDArray[np.uint8],
-    record: bool,
-    watch: Sequence[str],
-    progress: Progress,
-) -> SimulationResult:
-    del watch
-    samples = inputs.shape[0]
-    steps = wiring.steps(samples)
-    frames = np.zeros((steps, *wiring.net.input_shape), np.uint8)
-    frames[: samples * wiring.timesteps] = np.moveaxis(inputs, -1, 1).reshape(
-        -1, *wiring.net.input_shape
-    )
-    network = ReferenceNetwork(wiring, frames, record=record)
-    with SupervisedRun(network.root, network.models) as run:
-        began = time.perf_counter()
-        run.start(steps)
-        run.finish(lambda: progress(min(network.steps_done // wiring.timesteps, samples), samples))
-        seconds = time.perf_counter() - began
-    network.check_sums()
-    progress(samples, samples)
-
-    def chw(array: NDArray[Any]) -> NDArray[Any]:
-        return array.transpose(0, 3, 2, 1)
-
-    sums = None
-    if network.potential is not None:
-        flat = chw(network.potential).reshape(steps, -1).astype(np.int64) >> STATE_SHIFT
-        sums = windows(wiring, wiring.output, flat, samples)
-    spikes = {n: windows(wiring, n, chw(s), samples) for n, s in network.spikes.items()}
-    return SimulationResult(
-        output=spikes[wiring.output],
-        sums=sums,
-        ledger=network.ledger(samples),
-        spikes=spikes if record else None,
-        seconds=seconds,
-        steps=steps,
-        backend="reference",
-        schedule="pipelined",
-    )
 
 
 __all__ = [

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from plain import load_join_net
 
 from neucodex_lava.edge.fused import FusedRun
-from neucodex_lava.edge.reference import ReferenceNetwork
+from neucodex_lava.edge.reference_network import ReferenceNetwork
 from neucodex_lava.edge.supervisor import SupervisedRun
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.errors import NeucodexError

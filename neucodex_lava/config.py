@@ -57,7 +57,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return _convert(next(a for a in args if a is not type(None)), value, where)
+        kinds = [a for a in args if a is not type(None)]
+        return _convert(_kind_of(value, kinds), value, where)
     if origin is tuple:
         require(isinstance(value, (list, tuple)), f"{where}: expected a list")
         inner = args[:1] * len(value) if args[-1] is Ellipsis else args
@@ -71,6 +72,17 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         good = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
         require(good, f"{where}: expected {hint.__name__}, found {value!r}")
     return value
+
+
+def _kind_of(value: Any, kinds: list[Any]) -> Any:
+    """Of several configurations the first that has all of the value's fields, else the first."""
+
+    def fits(kind: Any) -> bool:
+        return dataclasses.is_dataclass(kind) and set(value) <= {
+            f.name for f in dataclasses.fields(kind)
+        }
+
+    return next((k for k in kinds if isinstance(value, Mapping) and fits(k)), kinds[0])
 
 
 @dataclass(frozen=True)
@@ -160,29 +172,72 @@ class ResNetConfig:
         return sum(self.blocks)
 
 
+@dataclass(frozen=True)
+class VGGConfig:
+    """A spiking VGG: stages of 3x3 convolutions, the last of each stage with stride 2.
+
+    Attributes:
+        architecture: name used for folders and reports.
+        widths: output channels of each stage.
+        convolutions: convolutions of each stage; the last one halves height and width, which in the
+            original the max pooling behind it did.
+        stem_stride: stride of the first convolution.
+    """
+
+    architecture: str
+    widths: tuple[int, ...]
+    convolutions: tuple[int, ...]
+    stem_stride: int = 1
+
+    def __post_init__(self) -> None:
+        require(len(self.widths) >= 1, "a VGG needs at least one stage")
+        require(
+            len(self.widths) == len(self.convolutions),
+            f"{len(self.widths)} widths for {len(self.convolutions)} stages",
+        )
+        require(min(self.widths) >= 1, f"stage widths {self.widths} must be at least 1")
+        require(
+            min(self.convolutions) >= 1,
+            f"convolutions per stage {self.convolutions} must be at least 1",
+        )
+        require(self.stem_stride in (1, 2, 4), f"stem stride {self.stem_stride} is not 1, 2 or 4")
+
+    @property
+    def split_points(self) -> int:
+        """Number of convolutions: SP1 .. SPn."""
+        return sum(self.convolutions)
+
+
+ModelConfig = ResNetConfig | VGGConfig
+"""What `train --arch` builds; told apart by their fields."""
+
 RESNETS: Mapping[str, ResNetConfig] = {
     "resnet-small": ResNetConfig("resnet-small", widths=(16, 32, 64), blocks=(1, 1, 1)),
     "resnet18": ResNetConfig("resnet18", widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2)),
 }
+VGGS: Mapping[str, VGGConfig] = {
+    "vgg16": VGGConfig("vgg16", (64, 128, 256, 512, 512), convolutions=(2, 2, 3, 3, 3)),
+}
+ARCHITECTURES: Mapping[str, ModelConfig] = {**RESNETS, **VGGS}
 
 
-def resnet(architecture: str, width: float = 1.0) -> ResNetConfig:
+def architecture(name: str, width: float = 1.0) -> ModelConfig:
     """A named architecture, its widths multiplied by `width` (rounded to multiples of 4).
 
     Raises:
         ConfigError: unknown name, or a width outside (0, 4].
     """
     require(
-        architecture in RESNETS,
-        f"unknown architecture '{architecture}'",
-        f"choose one of {', '.join(RESNETS)}",
+        name in ARCHITECTURES,
+        f"unknown architecture '{name}'",
+        f"choose one of {', '.join(ARCHITECTURES)}",
     )
     require(0 < width <= 4, f"width {width} is outside (0, 4]")
-    base = RESNETS[architecture]
+    base = ARCHITECTURES[name]
     if width == 1:
         return base
     widths = tuple(max(4, round(w * width / 4) * 4) for w in base.widths)
-    return dataclasses.replace(base, widths=widths, architecture=f"{architecture}-w{width:g}")
+    return dataclasses.replace(base, widths=widths, architecture=f"{name}-w{width:g}")
 
 
 @dataclass(frozen=True)
@@ -190,7 +245,7 @@ class BottleneckConfig:
     """The learned spike encoder and its decoder at one split point.
 
     Attributes:
-        split: i of SPi, from 1: after residual block i.
+        split: i of SPi, from 1: after residual block (ResNet) or convolution (VGG) i.
         channels: C', channels of the code.
         stride: the encoder's stride and the decoder's upsampling, 1, 2 or 4.
         kernel: side of both kernels, 1, 3 or 5, at least the stride.

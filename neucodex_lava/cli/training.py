@@ -17,8 +17,8 @@ from neucodex_lava.config import (
     EncodingConfig,
     EncodingName,
     TrainConfig,
+    architecture,
     parse_split,
-    resnet,
 )
 
 
@@ -93,7 +93,7 @@ class Train(Training):
     """
 
     arch: str = "resnet-small"
-    """Architecture: resnet-small or resnet18."""
+    """Architecture: resnet-small, resnet18 or vgg16."""
     width: float = 1.0
     """Factor on all channel counts, e.g. 0.25."""
     dataset: DatasetName = "digits"
@@ -114,7 +114,7 @@ class Train(Training):
 
     def run(self) -> int:
         """Train."""
-        model = resnet(self.arch, self.width)
+        model = architecture(self.arch, self.width)
         encoding = EncodingConfig(
             self.encoding, self.bits or EncodingConfig.bits, self.encoding_seed
         )
@@ -145,7 +145,7 @@ class Finetune(Training):
     base: Positional[Path]
     """Folder of the base network's run."""
     split: str = "SP1"
-    """Split point, SP1 ... (after residual block i)."""
+    """Split point, SP1 ... (after residual block i, or convolution i of a VGG)."""
     channels: int = 2
     """C', channels of the code."""
     stride: int = 1

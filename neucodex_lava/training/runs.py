@@ -21,12 +21,12 @@ import torch
 from neucodex_lava.config import (
     BottleneckConfig,
     DataConfig,
-    ResNetConfig,
+    ModelConfig,
     TrainConfig,
     from_dict,
 )
 from neucodex_lava.errors import ConfigError, FormatError
-from neucodex_lava.models.backbones.resnet import build_resnet
+from neucodex_lava.models.backbones.build import build_base
 from neucodex_lava.models.bottleneck import insert_bottleneck
 from neucodex_lava.models.split import SplitModel
 
@@ -61,7 +61,7 @@ class Run:
         history: one record per finished epoch.
     """
 
-    model: ResNetConfig
+    model: ModelConfig
     data: DataConfig
     train: TrainConfig
     classes: int
@@ -91,7 +91,7 @@ class Run:
     def build(self) -> SplitModel:
         """The model with fresh weights (of this run's shapes)."""
         bits = self.data.encoding.input_bits
-        model = build_resnet(self.model, self.input_shape, self.classes, self.data.timesteps, bits)
+        model = build_base(self.model, self.input_shape, self.classes, self.data.timesteps, bits)
         return insert_bottleneck(model, self.bottleneck) if self.bottleneck else model
 
 

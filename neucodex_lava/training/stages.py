@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from neucodex_lava.config import BottleneckConfig, DataConfig, ResNetConfig, TrainConfig
+from neucodex_lava.config import BottleneckConfig, DataConfig, ModelConfig, TrainConfig
 from neucodex_lava.data import direct_bits, load
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import WEIGHT_MAX
@@ -46,7 +46,7 @@ def with_fitting_bits(data: DataConfig, data_root: Path | None = None) -> DataCo
 
 def train_base(
     folder: Path,
-    model: ResNetConfig,
+    model: ModelConfig,
     data: DataConfig,
     train: TrainConfig,
     *,

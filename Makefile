@@ -8,7 +8,7 @@ JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n : 4 )))
 # Further arguments: make test ARGS="-k exits", make demo ARGS="--out /tmp/demo"
 ARGS ?=
 
-.PHONY: help setup demo test lint format types imports check docs bench lock build clean distclean
+.PHONY: help setup demo test crosscheck lint format types imports check docs bench lock build clean distclean
 
 help: ## what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: setup ## the main job, offline: train, export, simulate in Lava, bridge, r
 
 test: setup ## all tests
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+crosscheck: setup ## our counts against Sinabs's and NeuroBench's, in .venv-crosscheck
+	@scripts/crosscheck.sh -q $(ARGS)
 
 lint: setup ## ruff: lint and format, changing nothing
 	@$(BIN)/ruff check .
@@ -45,7 +48,7 @@ docs: setup ## the docs as HTML, into docs/_build; a warning is an error
 bench: setup ## benchmarks; ARGS="sim" for one of them
 	@$(BIN)/neucodex bench $(ARGS)
 
-lock: setup ## write requirements.lock anew from pyproject.toml
+lock: setup ## write requirements.lock and requirements-crosscheck.lock anew
 	@scripts/lock.sh
 
 build: setup ## the wheel, into dist/
@@ -53,7 +56,7 @@ build: setup ## the wheel, into dist/
 
 clean: ## remove caches and build output
 	@rm -rf build dist docs/_build .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
-	@find . -path ./.venv -prune -o -path ./.tools -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+	@find . -path "./.venv*" -prune -o -path ./.tools -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
-distclean: clean ## remove .venv and .tools as well
-	@rm -rf .venv .tools
+distclean: clean ## remove .venv, .venv-crosscheck and .tools as well
+	@rm -rf .venv .venv-crosscheck .tools

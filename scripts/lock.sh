@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Write requirements.lock: names, versions and hashes, from the ordinary index alone, whatever this
-# machine's pip or uv is configured to look at besides. Arguments go to uv (--upgrade, …).
+# Write requirements.lock and requirements-crosscheck.lock: names, versions and hashes, from the ordinary
+# index alone, whatever this machine's pip or uv is configured to look at besides. Arguments go to uv
+# (--upgrade, …). Packages that both hold have one version.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -8,8 +9,12 @@ unset PIP_FIND_LINKS PIP_EXTRA_INDEX_URL PIP_INDEX_URL UV_FIND_LINKS UV_INDEX UV
 for uv in uv .tools/bin/uv .venv/bin/uv; do
     if "$uv" --version >/dev/null 2>&1; then break; fi
 done
-"$uv" pip compile pyproject.toml --quiet --no-config \
-    --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
-    --extra train --extra cloud --extra dev \
-    --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+lock() {
+    "$uv" pip compile --quiet --no-config \
+        --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
+        --generate-hashes --no-header --no-emit-index-url --no-emit-find-links "$@"
+}
+lock pyproject.toml --extra train --extra cloud --extra dev \
     --output-file requirements.lock "$@"
+lock pyproject.toml requirements-crosscheck.in --extra cloud --constraint requirements.lock \
+    --output-file requirements-crosscheck.lock "$@"

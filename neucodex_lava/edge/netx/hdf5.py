@@ -105,6 +105,10 @@ class CheckedGroup:
         """Whether there is a member of this name."""
         return self._member(key) is not None
 
+    def is_group(self, key: str) -> bool:
+        """Whether the member of this name is a group."""
+        return isinstance(self._member(key), h5py.Group)
+
     def inside(self, key: str) -> CheckedGroup:
         """The group of this name."""
         member = self._member(key)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neucodex_lava.integer_net import INPUT, Connection, IntegerNet, Node, Shape
 
@@ -61,16 +62,29 @@ def _why_not_stock_connection(node: Node, connection: Connection, previous: str)
     if connection.kind == "dense":
         if node.shape[1:] != (1, 1):
             return f"a dense layer of shape {node.shape} is flat in NetX"
-        if connection.weight.max() <= 0:
-            # lava-dl's optimize_weight_bits and Lava's Dense model disagree about the sign mode and
-            # lose bits of some such weights (all -2 become 0); all zeros overflow.
-            return "lava-dl can garble dense weights of which none is positive"
-        return ""
+        return garbled_by_lava_dl(connection.weight)
+    if connection.longest_delay:
+        return "lava-dl ignores the delays of a convolution"
     if previous == "dense":
         return "a convolution after a dense layer has no width and height in NetX"
     small = (*connection.stride, *connection.padding, *connection.dilation, connection.groups)
     if max(*small, *connection.weight.shape[2:]) > INT8_MAX:
         return f"Lava's Conv holds stride, padding, dilation and groups in 8 bits, here {small}"
+    return ""
+
+
+def garbled_by_lava_dl(weight: NDArray[Any]) -> str:
+    """Why lava-dl's reader makes other weights of these dense ones, or "".
+
+    Without a positive weight it stretches the smallest to -256, which Lava's Dense model clips to
+    -255; it divides by the largest when all are zero.
+    """
+    smallest = -int(weight.min())
+    if weight.max() <= 0 and smallest & (smallest - 1) == 0:
+        return (
+            "lava-dl garbles dense weights of which none is positive and the smallest is 0 or"
+            f" a negative power of two, here {-smallest}"
+        )
     return ""
 
 
@@ -146,6 +160,9 @@ def connection_fields(net: IntegerNet, node: Node, index: int) -> dict[str, Any]
     if connection.exponent:
         fields["exponent"] = np.int64(connection.exponent)
     fields["weight"] = connection.weight.astype(np.float32)
+    if connection.kind == "dense" and connection.longest_delay:
+        # One per synapse: of one dimension lava-dl guesses whose they are from their number.
+        fields["delay"] = np.broadcast_to(connection.delay, connection.weight.shape)
     return fields
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.netx.foreign import read_foreign
+from neucodex_lava.edge.netx.foreign import ForeignArguments, read_foreign
 from neucodex_lava.edge.netx.hdf5 import CheckedGroup, open_hdf5
 from neucodex_lava.edge.netx.layout import (
     EXTRA,
@@ -39,6 +40,7 @@ def read_netx(
     *,
     timesteps: int | None = None,
     input_shape: Shape | None = None,
+    input_bits: int | None = None,
     skip_layers: int = 0,
 ) -> IntegerNet:
     """Read a NetX file.
@@ -48,8 +50,10 @@ def read_netx(
 
     Args:
         path: the file.
-        timesteps: T_max of a file of lava-dl; our own files say it.
+        timesteps: T_max of a file of lava-dl; another one than our own file says.
         input_shape: (C, H, W) where a file of lava-dl has no input layer.
+        input_bits: of the graded values that the input of a file of lava-dl takes; by default 8
+            where an input layer has neurons of its own, else 1, spikes.
         skip_layers: leave out the first layers of a file of lava-dl, as in ``netx.hdf5.Network``;
             1 drops an input layer with neurons of its own.
 
@@ -66,8 +70,15 @@ def read_netx(
         if sorted(names) != sorted(str(i) for i in range(len(names))) or not names:
             raise FormatError(f"{layers.where}: layers are not numbered from 0 on")
         if root.has(EXTRA):
-            return _read_own(root, layers, len(names))
-        return read_foreign(layers, len(names), timesteps, input_shape, skip_layers)
+            net = _read_own(root, layers, len(names))
+            said = (net.input_shape, net.input_bits, 0)
+            if (input_shape or said[0], input_bits or said[1], skip_layers) != said:
+                raise FormatError(
+                    f"{path}: says its input and its layers itself: shape {said[0]}, {said[1]} bits"
+                )
+            return replace(net, timesteps=timesteps) if timesteps else net
+        told = ForeignArguments(timesteps, input_shape, input_bits, skip_layers)
+        return read_foreign(layers, len(names), told)
 
 
 class _Layers:

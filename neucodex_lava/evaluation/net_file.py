@@ -1,0 +1,83 @@
+"""A lone NetX file, ours or lava-dl's, as something to run: its net, and random input for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neucodex_lava.edge.netx import read_netx
+from neucodex_lava.errors import ConfigError
+from neucodex_lava.integer_net import IntegerNet, Shape
+
+SUFFIX = ".net"
+VALUES_LIMIT = 1 << 32
+
+
+def is_net_file(path: Path) -> bool:
+    """Whether `path` means a lone NetX file and not a bundle, which is a folder."""
+    return path.is_file() or (path.suffix == SUFFIX and not path.is_dir())
+
+
+def load_net_target(
+    path: Path,
+    *,
+    timesteps: int | None = None,
+    input_shape: Shape | None = None,
+    input_bits: int | None = None,
+    skip_layers: int = 0,
+) -> IntegerNet:
+    """The net of a lone NetX file, cut after its last node.
+
+    Args:
+        path: a file of ours, which says all the rest itself, or one of lava-dl.
+        timesteps: T_max; must be given for a file of lava-dl. For a file of ours, another than it
+            says.
+        input_shape: (C, H, W), where a file of lava-dl does not say it.
+        input_bits: of the graded values that a file of lava-dl with an input block takes.
+        skip_layers: leave out the first layers of a file of lava-dl.
+
+    Raises:
+        FormatError: no NetX file, or one that holds what cannot be expressed, by name.
+        NetError: the net breaks a limit of the hardware.
+        ConfigError: an argument outside what is possible.
+    """
+    for name, value in (("timesteps", timesteps), ("input bits", input_bits)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{value} {name} asked for, at least 1 is possible")
+    if skip_layers < 0:
+        raise ConfigError(f"{skip_layers} layers to skip, at least 0 is possible")
+    return read_netx(
+        path,
+        timesteps=timesteps,
+        input_shape=input_shape,
+        input_bits=input_bits,
+        skip_layers=skip_layers,
+    )
+
+
+def random_inputs(
+    net: IntegerNet, samples: int = 10, rate: float = 0.2, seed: int = 0
+) -> NDArray[np.uint8]:
+    """Seeded random input: `rate` of the values are not 0, graded ones uniform in what they hold.
+
+    Returns:
+        uint8 (N, C, H, W, T_max).
+
+    Raises:
+        ConfigError: no samples, a rate outside [0, 1], or more values than can be held.
+    """
+    if samples < 1:
+        raise ConfigError(f"{samples} samples asked for, at least 1 is possible")
+    if not 0 <= rate <= 1:
+        raise ConfigError(f"a firing rate of {rate} is outside [0, 1]")
+    shape = (samples, *net.input_shape, net.timesteps)
+    values = samples * net.timesteps * int(np.prod(net.input_shape))
+    if values > VALUES_LIMIT:
+        raise ConfigError(f"{values} random inputs, the limit is {VALUES_LIMIT}", "fewer samples")
+    rng = np.random.default_rng(seed)
+    active = rng.random(shape, np.float32) < rate
+    if net.input_bits == 1:
+        return active.astype(np.uint8)
+    return active * rng.integers(1, 1 << net.input_bits, shape, np.uint8, endpoint=False)

@@ -56,7 +56,7 @@ class Difference:
         run = f"{self.backend} ({self.schedule})" if self.schedule else self.backend
         return (
             f"{run}: node '{self.layer}'{at}, sample {self.sample}, timestep {self.timestep}:"
-            f" {self.quantity} is {self.found}, golden says {self.expected}"
+            f" {self.quantity} is {self.found}, expected {self.expected}"
         )
 
 
@@ -90,6 +90,7 @@ class VerifyReport:
             and the readout if its gain is not.
         checks: per backend and schedule.
         skipped: backends not run, and why.
+        yardstick: what the backends were compared with.
     """
 
     target: str
@@ -104,6 +105,7 @@ class VerifyReport:
     changed_nodes: list[str]
     checks: list[BackendCheck]
     skipped: dict[str, str]
+    yardstick: str = "golden record"
 
     @property
     def exact(self) -> bool:
@@ -120,7 +122,7 @@ class VerifyReport:
         from rich.table import Table
 
         size = f"{self.samples} samples, {self.timesteps} timesteps, {self.layers} nodes"
-        table = Table(title=f"{self.target}: {size}, compared with the golden record")
+        table = Table(title=f"{self.target}: {size}, compared with the {self.yardstick}")
         columns = (
             "backend",
             "schedule",

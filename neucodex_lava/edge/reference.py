@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.reference_network import ReferenceNetwork
+from energy.ledger import Ledger
+from neucodex_lava.edge.assembly import holds_spikes_back
+from neucodex_lava.edge.engine import overflow_error
+from neucodex_lava.edge.reference_network import PerStep, ReferenceNetwork
 from neucodex_lava.edge.result import Progress, SimulationResult, windows
 from neucodex_lava.edge.supervisor import SupervisedRun
 from neucodex_lava.edge.wiring import Wiring
@@ -25,6 +28,9 @@ def simulate_reference(
 ) -> SimulationResult:
     """Run whole samples through stock Lava processes.
 
+    Samples run back to back in one network, but each in a network of its own where spikes wait
+    inside (`holds_spikes_back`).
+
     Args:
         wiring: the edge part; its schedule must be pipelined.
         inputs: checked already, uint8 (N, C, H, W, T).
@@ -37,30 +43,53 @@ def simulate_reference(
         OverflowInRunError: a synaptic sum left the 24-bit range.
         SimulationError: Lava could not start, or one of its processes failed or died.
     """
-    del watch
-    samples = inputs.shape[0]
+    samples = len(inputs)
+    together = 1 if holds_spikes_back(wiring.net) else samples
+    parts: list[SimulationResult] = []
+    for first in range(0, samples, together):
+
+        def done(here: int, first: int = first) -> None:
+            progress(first + here, samples)
+
+        some = inputs[first : first + together]
+        parts.append(_run(wiring, some, record, watch, first, done))
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _run(
+    wiring: Wiring,
+    inputs: NDArray[np.uint8],
+    record: bool,
+    watch: Sequence[str],
+    first: int,
+    done: Callable[[int], None],
+) -> SimulationResult:
+    """Run samples, the first of which is number `first`, in one network."""
+    samples, timesteps = len(inputs), wiring.timesteps
     steps = wiring.steps(samples)
     frames = np.zeros((steps, *wiring.net.input_shape), np.uint8)
-    frames[: samples * wiring.timesteps] = np.moveaxis(inputs, -1, 1).reshape(
-        -1, *wiring.net.input_shape
-    )
-    network = ReferenceNetwork(wiring, frames, record=record)
+    frames[: samples * timesteps] = np.moveaxis(inputs, -1, 1).reshape(-1, *wiring.net.input_shape)
+    network = ReferenceNetwork(wiring, frames, record=record, watch=watch)
     with SupervisedRun(network.root, network.models) as run:
         began = time.perf_counter()
         run.start(steps)
-        run.finish(lambda: progress(min(network.steps_done // wiring.timesteps, samples), samples))
+        run.finish(lambda: done(min(network.steps_done // timesteps, samples)))
         seconds = time.perf_counter() - began
-    network.check_sums()
-    progress(samples, samples)
+    for sample, t, node, value in network.overflows(samples):
+        raise overflow_error(node, first + sample, t, value)
+    done(samples)
 
-    def chw(array: NDArray[Any]) -> NDArray[Any]:
-        return array.transpose(0, 3, 2, 1)
+    def logical(per_step: dict[str, PerStep]) -> dict[str, PerStep]:
+        return {
+            name: windows(wiring, name, values.transpose(0, 3, 2, 1), samples)
+            for name, values in per_step.items()
+        }
 
+    spikes, potentials = logical(network.spikes), logical(network.potentials)
     sums = None
-    if network.potential is not None:
-        flat = chw(network.potential).reshape(steps, -1).astype(np.int64) >> STATE_SHIFT
-        sums = windows(wiring, wiring.output, flat, samples)
-    spikes = {n: windows(wiring, n, chw(s), samples) for n, s in network.spikes.items()}
+    if wiring.net.ends_in_readout:
+        flat = potentials[wiring.output].reshape(samples, -1, timesteps)
+        sums = flat.astype(np.int64) >> STATE_SHIFT
     return SimulationResult(
         output=spikes[wiring.output],
         sums=sums,
@@ -70,4 +99,28 @@ def simulate_reference(
         steps=steps,
         backend="reference",
         schedule="pipelined",
+        currents=logical(network.currents),
+        potentials={name: potentials[name] for name in watch},
+    )
+
+
+def _joined(parts: list[SimulationResult]) -> SimulationResult:
+    """Runs of some samples each as one of all of them."""
+
+    def joined(of: list[dict[str, PerStep]]) -> dict[str, PerStep]:
+        return {name: np.concatenate([part[name] for part in of]) for name in of[0]}
+
+    first = parts[0]
+    return replace(
+        first,
+        output=np.concatenate([p.output for p in parts]),
+        sums=None
+        if first.sums is None
+        else np.concatenate([p.sums for p in parts if p.sums is not None]),
+        ledger=Ledger.concatenate([p.ledger for p in parts]),
+        spikes=None if first.spikes is None else joined([p.spikes or {} for p in parts]),
+        seconds=sum(p.seconds for p in parts),
+        steps=sum(p.steps for p in parts),
+        currents=joined([p.currents for p in parts]),
+        potentials=joined([p.potentials for p in parts]),
     )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neucodex_lava.errors import FormatError
 from neucodex_lava.integer_net import IntegerNet
 
 BIAS_LIMIT = 1 << 15
@@ -56,6 +57,10 @@ def run_stock_netx(
     Returns:
         Spikes of the last edge node, uint8 (N, C, H, W, T), and its potential at the very end, in
         state units and Lava's shape.
+
+    Raises:
+        FormatError: lava-dl's reader fails on the file.
+        SimulationError: Lava could not start, or one of its processes failed or died.
     """
     if any(c.longest_delay for _, c in net.connections()) and len(inputs) > 1:
         alone = [run_stock_netx(path, net, sample[None], skip_layers) for sample in inputs]
@@ -71,13 +76,17 @@ def run_stock_netx(
 
     nodes = net.edge_nodes
     samples, timesteps = inputs.shape[0], inputs.shape[-1]
-    network: Any = hdf5.Network(
-        net_config=str(path),
-        reset_interval=timesteps,
-        reset_offset=1,
-        skip_layers=skip_layers,
-        input_shape=net.input_shape[::-1],
-    )
+    try:
+        network: Any = hdf5.Network(
+            net_config=str(path),
+            reset_interval=timesteps,
+            reset_offset=1,
+            skip_layers=skip_layers,
+            input_shape=net.input_shape[::-1],
+        )
+    except Exception as problem:
+        text = " ".join(f"{type(problem).__name__}: {problem}".split())[:160]
+        raise FormatError(f"lava-dl's own reader fails on '{path}': {text}") from problem
     steps = samples * timesteps + len(nodes)
     # N C H W T -> C H W step
     train = np.moveaxis(inputs, 0, -2).reshape(*net.input_shape, -1)
@@ -91,7 +100,7 @@ def run_stock_netx(
     with SupervisedRun(network, models={Input: PyInputModel}) as run:
         done = 0
         for depth, layer in enumerate(network.layers):
-            if isinstance(getattr(layer, "synapse", None), DelayDense):
+            if depth and isinstance(getattr(layer, "synapse", None), DelayDense):
                 run.start(depth - done)
                 run.finish()
                 done = depth

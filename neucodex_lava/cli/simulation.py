@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -12,35 +12,81 @@ from tyro.conf import Positional
 from neucodex_lava.cli.common import Command, DataRoot
 from neucodex_lava.errors import ConfigError
 
+if TYPE_CHECKING:
+    from neucodex_lava.verify import VerifyReport
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Command):
-    """Check that all backends agree with the bundle's golden record, spike for spike.
+    """Check that all backends agree, spike for spike, on a bundle or on a lone NetX file.
 
     The torch executor, Lava fused (gated and pipelined), Lava reference (stock processes), lava-dl's
-    NetX where the edge part is a chain, and, with --run, SLAYER itself. Exit status 1 when anything
-    differs: the first difference is named.
+    NetX where the edge part is a chain, and, with --run, SLAYER itself. A bundle has a golden record; a
+    file, ours or one that lava-dl wrote, runs random input, and the executor is the yardstick. Exit
+    status 1 when anything differs: the first difference is named.
     """
 
-    bundle: Positional[Path]
-    """Folder of a bundle."""
+    target: Positional[Path]
+    """Folder of a bundle, or a NetX file."""
     source: Annotated[Path | None, tyro.conf.arg(name="run", metavar="DIR")] = None
     """Training run of this bundle: SLAYER then runs from its checkpoint as well."""
     backends: tuple[str, ...] = ()
     """Backends to compare: slayer, twin, fused, reference, netx; by default all that can run."""
+    timesteps: int | None = None
+    """File: timesteps of a sample; a file of lava-dl does not say."""
+    input_shape: tuple[int, int, int] | None = None
+    """File: channels, height and width of the input, where a file of lava-dl does not say."""
+    input_bits: int | None = None
+    """File: bits of the values an input block of lava-dl takes; 8 by default."""
+    skip_layers: int | None = None
+    """File: leave out so many first layers of a file of lava-dl; 1 drops an input block."""
+    samples: int | None = None
+    """File: random samples to run; 10 by default."""
+    rate: float | None = None
+    """File: share of the random input that is not 0; 0.2 by default."""
+    seed: int | None = None
+    """File: seed of the random input; 0 by default."""
 
     def run(self) -> int:
         """Verify."""
+        from neucodex_lava.evaluation.net_file import is_net_file
+
+        report = self._file() if is_net_file(self.target) else self._bundle()
+        self.output(report.to_dict(), report.table())
+        return 0 if report.exact else 1
+
+    def _bundle(self) -> VerifyReport:
         from neucodex_lava.bundle import load_bundle
         from neucodex_lava.verify import verify
 
-        bundle = load_bundle(self.bundle)
+        if given := self._of_a_file():
+            option = next(iter(given)).replace("_", "-")
+            raise ConfigError(f"--{option} is for a lone NetX file, '{self.target}' is none")
+        bundle = load_bundle(self.target)
         with self.progress() as progress:
-            report = verify(
+            return verify(
                 bundle, run=self.source, backends=self.backends or None, progress=progress
             )
-        self.output(report.to_dict(), report.table())
-        return 0 if report.exact else 1
+
+    def _file(self) -> VerifyReport:
+        from neucodex_lava.verify_net import verify_net
+
+        if self.source is not None:
+            raise ConfigError(f"--run is for a bundle, '{self.target}' is a lone file")
+        with self.progress() as progress:
+            return verify_net(
+                self.target,
+                backends=self.backends or None,
+                progress=progress,
+                **self._of_a_file(),
+            )
+
+    def _of_a_file(self) -> dict[str, Any]:
+        names = (
+            "timesteps", "input_shape", "input_bits", "skip_layers", "samples", "rate", "seed",
+        )  # fmt: skip
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

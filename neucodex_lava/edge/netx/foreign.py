@@ -51,7 +51,7 @@ def read_foreign(layers: CheckedGroup, count: int, told: ForeignArguments) -> In
     if told.timesteps is None:
         raise FormatError(
             f"{layers.where}: a file of lava-dl does not say how many timesteps it runs",
-            "pass timesteps",
+            "pass timesteps (--timesteps T)",
         )
     if not 1 <= told.timesteps <= TIMESTEPS_LIMIT:
         raise FormatError(f"timesteps {told.timesteps} is outside [1, {TIMESTEPS_LIMIT}]")
@@ -123,7 +123,8 @@ def _guess_input(layer: CheckedGroup, kind: str) -> Shape:
     if kind == "dense":
         return features(layer), 1, 1
     raise FormatError(
-        f"{layer.where}: the file does not say the shape of its input", "pass input_shape"
+        f"{layer.where}: the file does not say the shape of its input",
+        "pass input_shape (--input-shape C H W)",
     )
 
 

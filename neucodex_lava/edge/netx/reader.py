@@ -81,6 +81,16 @@ def read_netx(
         return read_foreign(layers, len(names), told)
 
 
+def is_own(path: Path | str) -> bool:
+    """Whether we wrote the NetX file, and not lava-dl.
+
+    Raises:
+        FormatError: when it is no HDF5.
+    """
+    with open_hdf5(Path(path)) as root:
+        return root.has(EXTRA)
+
+
 class _Layers:
     """The numbers of a file of ours, by node and connection."""
 

@@ -28,7 +28,8 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Overhead:
-    """Work that belongs to no sample: relay neurons, and filling or draining a pipeline.
+    """Work that belongs to no sample: relay neurons, filling or draining a pipeline, and the rest of a
+    stopped sample's window.
 
     Attributes:
         syn_ops, syn_ops_nonzero, macs, dendrite_updates, axon_out: totals of a run.
@@ -163,6 +164,21 @@ class Ledger:
         run = np.arange(1, self.timesteps + 1)[None, :] <= np.asarray(last_timestep)[:, None]
         arrays = {n: getattr(self, n) * run[:, None, :] for n in ALL_COUNTS}
         return replace(self, **arrays)
+
+    def after(self, last_timestep: NDArray[np.integer[Any]]) -> Ledger:
+        """The counts that `until` leaves out."""
+        late = np.arange(1, self.timesteps + 1)[None, :] > np.asarray(last_timestep)[:, None]
+        arrays = {n: getattr(self, n) * late[:, None, :] for n in ALL_COUNTS}
+        return replace(self, **arrays)
+
+    def put(self, samples: NDArray[np.integer[Any]], part: Ledger) -> None:
+        """Overwrite these samples' counts with those of another ledger of the same network."""
+        for name in ALL_COUNTS:
+            getattr(self, name)[samples] = getattr(part, name)
+
+    def as_overhead(self) -> Overhead:
+        """All its counts as work that belongs to no sample."""
+        return Overhead(**{f.name: self.total(f.name) for f in fields(Overhead)})
 
     def first_difference(self, other: Ledger) -> tuple[str, str, int, int] | None:
         """(count, node, sample, timestep from 1) of the first difference in time, or None."""

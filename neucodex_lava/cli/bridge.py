@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -80,6 +80,8 @@ class Infer(Command):
     """Exit policy: confidence or fixed."""
     alpha: float | None = None
     """Confidence to reach, in (0, 1]; by default the bundle's."""
+    schedule: Literal["gated", "pipelined"] = "gated"
+    """Of the edge: gated (needs gated neurons) or pipelined (as stock neurons run)."""
     timeout: float = 5.0
     """Seconds to wait for any answer."""
     dataset: str | None = None
@@ -101,6 +103,7 @@ class Infer(Command):
                 samples=self.samples,
                 policy=self.policy,
                 alpha=self.alpha,
+                schedule=self.schedule,
                 timeout_s=self.timeout,
                 dataset=self.dataset,
                 data_root=self.data_root,

@@ -30,6 +30,8 @@ class Evaluation(Command):
     """Samples that also run for real, in Lava and over a socket, and must agree."""
     backend: Literal["twin", "fused"] = "twin"
     """twin: all samples in the torch executor, --confirm of them for real; fused: all for real."""
+    schedule: Literal["gated", "pipelined"] = "gated"
+    """Of the edge: gated (needs gated neurons) or pipelined (as stock neurons run)."""
     policy: str = "confidence"
     """Exit policy of the dynamic configurations: confidence or fixed."""
     alpha: float | None = None
@@ -55,6 +57,7 @@ class Evaluation(Command):
                 samples=self.samples,
                 confirm=self.confirm,
                 backend=self.backend,
+                schedule=self.schedule,
                 policy=self.policy,
                 alpha=self.alpha,
                 energy_model=self.energy_model,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from energy.ledger import Ledger
+from neucodex_lava.edge.books import Books, Stop, Totals
 from neucodex_lava.edge.fused import FusedRun, StepData
 from neucodex_lava.edge.wiring import (
-    NODE_COLUMNS,
-    SYNAPSE_COLUMNS,
     Backend,
     Schedule,
     Wiring,
+    check_backend,
     check_inputs,
 )
 from neucodex_lava.errors import ConfigError
@@ -53,9 +54,11 @@ class EdgeSession:
 
     Gated: `start_sample`, then `step` up to T times; a sample may be left after any timestep, and what
     was not run costs nothing. Pipelined: `feed` whole samples back to back, results come as many
-    steps later as the pipeline is deep, `drain` fetches the last ones.
+    steps later as the pipeline is deep, `stop` a sample once it is decided, `drain` fetches the last
+    ones.
 
-    Counts are kept for `ledger`: 48 bytes or so per connection, node and timestep, in all.
+    Memory stays as it is however long a session runs, unless it keeps a ledger: that grows by 32 bytes
+    per connection and 16 per node with every timestep.
 
     Args:
         net: the network; only the part before its cut runs.
@@ -63,6 +66,7 @@ class EdgeSession:
         backend: ``fused``; for ``reference`` use `simulate`.
         schedule: ``gated`` or ``pipelined``.
         record: return every node's spikes.
+        keep_ledger: keep all counts for `ledger`, and stopped samples for `stops`.
 
     Raises:
         ConfigError: a backend, schedule or T that is not possible.
@@ -77,6 +81,7 @@ class EdgeSession:
         backend: Backend = "fused",
         schedule: Schedule = "gated",
         record: bool = False,
+        keep_ledger: bool = False,
     ) -> None:
         if backend != "fused":
             check_backend(backend, schedule)
@@ -85,11 +90,12 @@ class EdgeSession:
             )
         self.wiring = Wiring.of(net, schedule, timesteps)
         self._run = FusedRun(self.wiring, record=record)
+        self._books = Books(self.wiring, keep=keep_ledger)
+        self._keeps = keep_ledger
+        self._blank = np.zeros(self.wiring.net.input_shape, np.uint8)
         self._sample = -1
         self._timestep = self.wiring.timesteps
-        self._links: list[NDArray[np.int64]] = []
-        self._nodes: list[NDArray[np.int64]] = []
-        self._place: list[tuple[int, int]] = []
+        self._drained = False
 
     def __enter__(self) -> EdgeSession:
         return self
@@ -136,44 +142,86 @@ class EdgeSession:
             )
         check_inputs(frame, self.wiring.net, axes="C H W")
         self._timestep += 1
-        self._place.append((self._sample, self._timestep))
-        return self._exchange(frame, start=self._timestep == 1)
+        place = self._sample, self._timestep - 1
+        data, seconds = self._exchange(frame, place)
+        return _result(place, data, seconds)
 
     def feed(self, frame: NDArray[np.uint8]) -> StepResult | None:
         """Give a pipelined session its next frame; returns what comes out in this Lava step.
 
         Args:
-            frame: uint8 (C, H, W); samples of T frames follow each other without a gap.
+            frame: uint8 (C, H, W); samples of T frames follow each other without a gap. What is left
+                of a stopped sample is replaced by blank frames: the clock goes on.
 
         Returns:
-            The logical timestep that left the pipeline, None while it fills.
+            The logical timestep that left the pipeline; None while it fills, and for a timestep that
+            comes after the one by which its sample was decided.
 
         Raises:
-            As `step`.
+            As `step`; ConfigError also after `drain`.
         """
         self._only("pipelined", "feed")
+        if self._drained:
+            raise ConfigError("the session was drained: its pipeline lies outside of every window")
         check_inputs(frame, self.wiring.net, axes="C H W")
-        self._sample = len(self._links) // self.wiring.timesteps
-        result = self._exchange(frame, start=False)
-        return result if result.sample >= 0 else None
+        place = divmod(self._books.steps, self.wiring.timesteps)
+        if self._books.decided(place[0]) is not None:
+            return self._advance(self._blank, None)
+        return self._advance(frame, place)
 
-    def drain(self) -> list[StepResult]:
-        """Run a pipelined session on empty frames until all that was fed has come out.
+    def stop(self, result: StepResult) -> None:
+        """Decide a pipelined sample by one of its results: no more of it is fed or returned.
 
-        The pipeline then lies outside of every window; the session cannot be fed again.
+        Its own counts end with the timesteps that were fed by now. Once the whole sample has left the
+        pipeline, or with its last timestep, nothing is left to stop.
+
+        Args:
+            result: what `feed` or `drain` gave for the deciding timestep.
+        """
+        self._only("pipelined", "stop")
+        self._books.decide(result.sample, result.timestep)
+
+    def drain(self) -> Iterator[StepResult]:
+        """Run a pipelined session on blank frames until all that was fed has come out.
+
+        Lava goes on as the results are taken: the last of them ends its processes. The session cannot
+        be fed again.
 
         Raises:
-            ConfigError: the last sample is not complete.
+            ConfigError: the last sample is neither complete nor stopped.
         """
         self._only("pipelined", "drain")
-        if len(self._links) % self.wiring.timesteps:
-            raise ConfigError(f"the last sample has fewer than {self.wiring.timesteps} timesteps")
-        fed = len(self._links)
-        blank = np.zeros(self.wiring.net.input_shape, np.uint8)
-        results = [self._exchange(blank, start=False) for _ in range(self.wiring.depth)]
-        last = fed // self.wiring.timesteps
+        timesteps = self.wiring.timesteps
+        last, missing = divmod(self._books.steps, timesteps)
+        if missing and self._books.decided(last) is None:
+            raise ConfigError(
+                f"the last sample has fewer than {timesteps} timesteps", "feed or stop it"
+            )
+        self._sample = last if missing else last - 1
+        self._drained = True
+        return self._drain(self.wiring.steps(self._sample + 1))
+
+    def _drain(self, end: int) -> Iterator[StepResult]:
+        while self._books.steps < end:
+            result = self._advance(self._blank, None)
+            if result is not None and result.sample <= self._sample:
+                yield result
         self.close()
-        return [r for r in results if 0 <= r.sample < last]
+
+    @property
+    def totals(self) -> Totals:
+        """Running sums of all counts so far."""
+        return self._books.totals()
+
+    @property
+    def stops(self) -> list[Stop]:
+        """What stopping saved, for each stopped sample that has left the pipeline.
+
+        Raises:
+            ConfigError: the session keeps no ledger.
+        """
+        self._need_ledger()
+        return list(self._books.stops)
 
     def ledger(self) -> Ledger:
         """Counts so far, (samples, ..., T): timesteps that were not run hold zeros.
@@ -181,64 +229,56 @@ class EdgeSession:
         A pipelined session has one only after `drain`; its last Lava steps are still in flight before.
 
         Raises:
-            ConfigError: called too early.
+            ConfigError: the session keeps no ledger, or called too early.
         """
-        links = np.array(self._links, np.int64).reshape(
-            len(self._links), len(self.wiring.links), SYNAPSE_COLUMNS
-        )
-        nodes = np.array(self._nodes, np.int64).reshape(
-            len(self._nodes), len(self.wiring.net.nodes), NODE_COLUMNS
-        )
-        if self.wiring.pipelined:
-            samples, rest = divmod(len(links) - self.wiring.depth, self.wiring.timesteps)
-            if rest or samples < 0:
-                raise ConfigError("the pipeline is not empty", "call drain first")
-            return self.wiring.ledger(links, nodes, samples)
-        samples = self._sample + 1
-        full_links = np.zeros((samples, self.wiring.timesteps, *links.shape[1:]), np.int64)
-        full_nodes = np.zeros((samples, self.wiring.timesteps, *nodes.shape[1:]), np.int64)
-        for i, (sample, timestep) in enumerate(self._place[: len(links)]):
-            full_links[sample, timestep - 1] = links[i]
-            full_nodes[sample, timestep - 1] = nodes[i]
-        return self.wiring.ledger(
-            full_links.reshape(-1, *links.shape[1:]),
-            full_nodes.reshape(-1, *nodes.shape[1:]),
-            samples,
-        )
+        self._need_ledger()
+        if self.wiring.pipelined and not (
+            self._drained and self._books.steps == self.wiring.steps(self._sample + 1)
+        ):
+            raise ConfigError("the pipeline is not empty", "take all results of drain first")
+        return self._books.ledger(self._sample + 1)
+
+    def _need_ledger(self) -> None:
+        if not self._keeps:
+            raise ConfigError(
+                "the session keeps no ledger", "open it with keep_ledger=True, or use totals"
+            )
 
     def _only(self, schedule: Schedule, call: str) -> None:
         mine = "pipelined" if self.wiring.pipelined else "gated"
         if mine != schedule:
-            other = "start_sample and step" if mine == "gated" else "feed and drain"
+            other = "start_sample and step" if mine == "gated" else "feed, stop and drain"
             raise ConfigError(f"{call} is for {schedule} sessions", f"use {other}")
 
-    def _exchange(self, frame: NDArray[np.uint8], *, start: bool) -> StepResult:
+    def _advance(
+        self, frame: NDArray[np.uint8], place: tuple[int, int] | None
+    ) -> StepResult | None:
+        """One step of the pipeline, and what left it."""
+        came = self._books.steps - self.wiring.offset(self.wiring.output)
+        out = divmod(came, self.wiring.timesteps)
+        decided = self._books.decided(out[0])
+        data, seconds = self._exchange(frame, place)
+        if came < 0 or (decided is not None and out[1] >= decided):
+            return None
+        return _result(out, data, seconds)
+
+    def _exchange(
+        self, frame: NDArray[np.uint8], place: tuple[int, int] | None
+    ) -> tuple[StepData, float]:
         began = time.perf_counter()
         try:
-            self._run.send(frame, start=start)
-            data: StepData = self._run.receive()
+            self._run.send(frame, start=place is not None and place[1] == 0)
+            data = self._run.receive()
         except BaseException:
             self.close()
             raise
-        self._links.append(data.links)
-        self._nodes.append(data.nodes)
-        sample, timestep = self._sample, self._timestep
-        if self.wiring.pipelined:
-            step = len(self._links) - 1 - self.wiring.offset(self.wiring.output)
-            sample, rest = divmod(step, self.wiring.timesteps)
-            timestep = rest + 1
-        seconds = time.perf_counter() - began
-        return StepResult(
-            sample, timestep, data.code, data.sums, data.links, data.nodes, data.spikes, seconds
-        )
+        self._books.add(data.links, data.nodes, place)
+        return data, time.perf_counter() - began
 
 
-def check_backend(backend: str, schedule: str) -> None:
-    """Raise ConfigError unless the backend exists and knows the schedule."""
-    if backend not in ("fused", "reference"):
-        raise ConfigError(f"backend '{backend}' is not one of fused, reference")
-    if backend == "reference" and schedule == "gated":
-        raise ConfigError(
-            "the backend reference has no gated schedule: no stock neuron does this",
-            "use schedule pipelined, or the backend fused",
-        )
+def _result(place: tuple[int, int], data: StepData, seconds: float) -> StepResult:
+    """What came of a sample's timestep (both from 0)."""
+    sample, t = place
+    return StepResult(
+        sample, t + 1, data.code, data.sums, data.links, data.nodes, data.spikes, seconds
+    )

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from neucodex_lava.edge.fused import FusedRun
 from neucodex_lava.edge.reference import simulate_reference
 from neucodex_lava.edge.result import Progress, SimulationResult
-from neucodex_lava.edge.session import EdgeSession, StepResult, check_backend
+from neucodex_lava.edge.session import EdgeSession, StepResult
 from neucodex_lava.edge.wiring import (
     NODE_COLUMNS,
     SYNAPSE_COLUMNS,
     Backend,
     Schedule,
     Wiring,
+    check_backend,
     check_inputs,
 )
 from neucodex_lava.errors import ConfigError, DataError
@@ -85,7 +86,11 @@ def _simulate_fused(
     links = np.zeros((steps, len(wiring.links), SYNAPSE_COLUMNS), np.int64)
     nodes = np.zeros((steps, len(net.nodes), NODE_COLUMNS), np.int64)
     output = _Window.of(wiring, wiring.output, samples, np.uint8)
-    sums = np.zeros((samples, net.nodes[-1].size, timesteps), np.int64)
+    sums = (
+        np.zeros((samples, net.nodes[-1].size, timesteps), np.int64)
+        if net.ends_in_readout
+        else None
+    )
     kept: dict[str, dict[str, _Window]] = {"spikes": {}, "currents": {}, "potentials": {}}
     for name in (node.name for node in net.nodes):
         if record:
@@ -105,7 +110,7 @@ def _simulate_fused(
             data = run.receive()
             links[step], nodes[step] = data.links, data.nodes
             place = output.put(step, data.code)
-            if place is not None and data.sums is not None:
+            if sums is not None and place is not None:
                 sums[place[0], :, place[1]] = data.sums
             for what, of_nodes in kept.items():
                 for name, window in of_nodes.items():
@@ -116,7 +121,7 @@ def _simulate_fused(
     arrays = {what: {n: w.array for n, w in of.items()} for what, of in kept.items()}
     return SimulationResult(
         output=output.array,
-        sums=sums if net.ends_in_readout else None,
+        sums=sums,
         ledger=wiring.ledger(links, nodes, samples),
         spikes=arrays["spikes"] if record else None,
         seconds=seconds,

@@ -119,7 +119,13 @@ class Wiring:
         shape = (samples, self.timesteps, *per_step.shape[1:])
         return per_step[offset:end].reshape(shape)
 
-    def ledger(self, synapses: NDArray[np.int64], nodes: NDArray[np.int64], samples: int) -> Ledger:
+    def ledger(
+        self,
+        synapses: NDArray[np.int64],
+        nodes: NDArray[np.int64],
+        samples: int,
+        fed: NDArray[np.int64] | None = None,
+    ) -> Ledger:
         """Sort per-step counts into a ledger.
 
         Args:
@@ -127,6 +133,8 @@ class Wiring:
                 node updates.
             nodes: (steps, nodes, 2).
             samples: N.
+            fed: timesteps fed to each sample, (N,), by default all; what its nodes did in the rest of
+                its window is booked outside of it.
         """
         names = [node.name for node in self.net.nodes]
         ledger = Ledger.zeros(
@@ -138,9 +146,11 @@ class Wiring:
         )
         outside: dict[str, int] = dict.fromkeys((*CONNECTION_COUNTS, *NODE_COUNTS), 0)
         early = 1 if self.pipelined else 0
+        last = np.full(samples, self.timesteps) if fed is None else fed
+        own = (np.arange(self.timesteps) < last[:, None])[..., None]
 
         def book(counts: tuple[str, ...], table: NDArray[np.int64], row: int, offset: int) -> None:
-            window = self.by_logical_time(table[:, row], offset, samples)
+            window = self.by_logical_time(table[:, row], offset, samples) * own
             for column, count in enumerate(counts):
                 getattr(ledger, count)[:, row] = window[..., column]
                 outside[count] += int(table[:, row, column].sum() - window[..., column].sum())
@@ -152,6 +162,17 @@ class Wiring:
         outside.pop("spikes_in")
         object.__setattr__(ledger, "outside_window", Overhead(**outside))
         return ledger
+
+
+def check_backend(backend: str, schedule: str) -> None:
+    """Raise ConfigError unless the backend exists and knows the schedule."""
+    if backend not in ("fused", "reference"):
+        raise ConfigError(f"backend '{backend}' is not one of fused, reference")
+    if backend == "reference" and schedule == "gated":
+        raise ConfigError(
+            "the backend reference has no gated schedule: no stock neuron does this",
+            "use schedule pipelined, or the backend fused",
+        )
 
 
 def check_inputs(inputs: NDArray[Any], net: IntegerNet, *, axes: str = "N C H W T") -> None:
@@ -184,5 +205,6 @@ __all__ = [
     "Link",
     "Schedule",
     "Wiring",
+    "check_backend",
     "check_inputs",
 ]

@@ -15,6 +15,7 @@ from energy.ledger import Ledger
 from host_bridge import serving
 from neucodex_lava.cloud.tail import TorchTail
 from neucodex_lava.edge.session import EdgeSession
+from neucodex_lava.edge.wiring import Schedule
 from neucodex_lava.errors import ConfigError, SimulationError
 from neucodex_lava.evaluation.configurations import (
     EDGE_ONLY,
@@ -24,6 +25,7 @@ from neucodex_lava.evaluation.configurations import (
 from neucodex_lava.evaluation.layers import layer_rows
 from neucodex_lava.evaluation.measured import Measured, connect, run_measured
 from neucodex_lava.evaluation.outcome import LinkCost, Outcome, TwinRuns
+from neucodex_lava.evaluation.pipelined import code_depth, fed_timesteps
 from neucodex_lava.exits.fixed import FixedPolicy
 from neucodex_lava.exits.policy import ExitPolicy
 from neucodex_lava.progress import Progress, silent
@@ -42,6 +44,7 @@ def evaluate(
     policy_for: PolicyFor,
     energy_model: DeviceModel,
     confirm: int,
+    schedule: Schedule = "gated",
     progress: Progress = silent,
 ) -> list[Row]:
     """One row for each configuration.
@@ -54,6 +57,7 @@ def evaluate(
         energy_model: prices the edge part's counts.
         confirm: how many samples, spread evenly, also run in Lava and over a real socket; their
             answers, timesteps and counts must equal the executor's.
+        schedule: of the edge parts: ``gated`` or ``pipelined``.
         progress: of the executor's batches and the real samples.
 
     Raises:
@@ -71,13 +75,13 @@ def evaluate(
     ]
     # Lava starts before anything of gRPC: it forks, and a fork does not carry gRPC's threads over.
     with ExitStack() as stack:
-        sessions = _open_sessions(stack, configurations) if chosen.size else {}
-        outcomes = [twins.outcome(c, p) for c, p in zip(configurations, policies)]
+        sessions = _open_sessions(stack, configurations, schedule) if chosen.size else {}
+        outcomes = [twins.outcome(c, p, schedule) for c, p in zip(configurations, policies)]
         real: list[Measured | None] = [None] * len(configurations)
         if chosen.size:
             address = _serve(stack, configurations)
             for i, (c, policy) in enumerate(zip(configurations, policies)):
-                session = sessions.get(c.model_id) if c.has_edge else None
+                session = sessions.get(_session_key(c, schedule)) if c.has_edge else None
                 title = f"Lava+bridge {c.split or ''} {c.name}".replace("  ", " ")
                 with connect(c, address) if c.has_link else nullcontext() as client:
                     real[i] = run_measured(
@@ -92,14 +96,21 @@ def evaluate(
 
 
 def _open_sessions(
-    stack: ExitStack, configurations: Sequence[Configuration]
-) -> dict[str, EdgeSession]:
-    """One Lava session for each different edge part."""
-    sessions: dict[str, EdgeSession] = {}
+    stack: ExitStack, configurations: Sequence[Configuration], schedule: Schedule
+) -> dict[tuple[str, str], EdgeSession]:
+    """One Lava session for each different edge part; all before gRPC, after which none may fork."""
+    sessions: dict[tuple[str, str], EdgeSession] = {}
     for c in configurations:
-        if c.has_edge and c.model_id not in sessions:
-            sessions[c.model_id] = stack.enter_context(EdgeSession(c.net))
+        key = _session_key(c, schedule)
+        if c.has_edge and key not in sessions:
+            session = EdgeSession(c.net, schedule=schedule, keep_ledger=True)
+            sessions[key] = stack.enter_context(session)
     return sessions
+
+
+def _session_key(c: Configuration, schedule: Schedule) -> tuple[str, str]:
+    """A pipeline is drained at its configuration's end, so fixed and dynamic ones share none."""
+    return c.model_id, c.name if schedule == "pipelined" else ""
 
 
 def _serve(stack: ExitStack, configurations: Sequence[Configuration]) -> str:
@@ -149,6 +160,16 @@ def require_agreement(
                 " differs between Lava and the executor",
                 "run neucodex verify on the bundle and report what it says",
             )
+    if measured.ledger is not None and outcome.unfed is not None:
+        unfed = _rows(outcome.unfed, chosen).as_overhead()
+        outside, wanted = measured.ledger.outside_window, outcome.idle + unfed
+        for count, value in vars(wanted).items():
+            if getattr(outside, count) != value:
+                raise SimulationError(
+                    f"{where}: {count} outside of the samples' windows is {getattr(outside, count)}"
+                    f" in Lava, {value} in the executor",
+                    "run neucodex verify on the bundle and report what it says",
+                )
 
 
 def _rows(ledger: Ledger, chosen: NDArray[np.intp]) -> Ledger:
@@ -170,6 +191,8 @@ def make_row(
     link = LinkCost.of(net)
     edge = outcome.edge
     has_link = configuration.has_link
+    pipelined = outcome.unfed is not None
+    report = price(edge, energy_model) if edge else None
     return Row(
         split=configuration.split,
         configuration=configuration.name,
@@ -183,7 +206,10 @@ def make_row(
         wire_bytes=float(link.wire_bytes(exits.timesteps).mean()),
         syn_ops=edge.total("syn_ops") / samples if edge else 0.0,
         macs=edge.total("macs") / samples if edge else 0.0,
-        energy_j=price(edge, energy_model).mean_j if edge else 0.0,
+        energy_j=report.mean_run_j if report else 0.0,
+        outside_energy_j=(report.relay_j + report.outside_window_j) / samples if report else 0.0,
+        edge_depth=code_depth(net) if pipelined else 0,
+        edge_timesteps=float(fed_timesteps(net, exits.timesteps).mean()) if pipelined else None,
         energy_paper_j=_paper_energy(configuration, edge, exits.timesteps) if edge else 0.0,
         edge_s=float(measured.edge_s.mean()) if measured and edge else None,
         roundtrip_s=float(measured.roundtrip_s.mean()) if measured and has_link else None,

@@ -9,25 +9,38 @@ from typing import Any
 
 from neucodex_lava.bundle import load_bundle
 from neucodex_lava.edge.session import EdgeSession
+from neucodex_lava.edge.wiring import Schedule
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.measured import connect, run_measured
+from neucodex_lava.evaluation.pipelined import code_depth, fed_timesteps
 from neucodex_lava.evaluation.policies import make_policy
-from neucodex_lava.evaluation.samples import load_samples
+from neucodex_lava.evaluation.samples import load_indexed_samples
 from neucodex_lava.evaluation.serve import cut_bundle
 from neucodex_lava.progress import Progress, silent
+from neucodex_lava.report.summary import saves_nothing
 
 
 @dataclass(frozen=True)
 class InferredSample:
-    """One sample's answer: `sample` counts those run, which are spread evenly over the test split.
+    """One sample's answer; times are measured, wire bytes modelled from message sizes.
 
-    Times are measured, wire bytes modelled from message sizes.
+    Attributes:
+        sample: its place among those run, from 0.
+        index: its place in the test split, from 0.
+        label, prediction: classes.
+        timesteps: after which the policy stopped.
+        edge_timesteps: run on the edge; more than that where the pipeline had begun them already.
+        payload_bits, wire_bytes: sent.
+        syn_ops: of the edge part.
+        edge_s, roundtrip_s, cloud_s: wall times of simulator, link and cloud, and of cloud alone.
     """
 
     sample: int
+    index: int
     label: int
     prediction: int
     timesteps: int
+    edge_timesteps: int
     payload_bits: int
     wire_bytes: int
     syn_ops: int
@@ -44,12 +57,16 @@ class Inference:
         target: HOST:PORT of the server.
         model: what edge and cloud agreed on.
         t_max: T_max.
+        schedule: of the edge part.
+        edge_depth: Lava steps from a frame to its code, 0 where nothing is pipelined.
         samples: one by one.
     """
 
     target: str
     model: str
     t_max: int
+    schedule: Schedule
+    edge_depth: int
     samples: list[InferredSample]
 
     @property
@@ -71,16 +88,21 @@ class Inference:
         from rich.console import Group
         from rich.table import Table
 
-        table = Table(title=f"edge in Lava (fused, gated), cloud at {self.target}")
-        for name in ("sample", "label", "answer", "timesteps", "payload", "SynOps", "edge", "link"):
+        table = Table(title=f"edge in Lava (fused, {self.schedule}), cloud at {self.target}")
+        names = ["index", "label", "answer", "timesteps", "payload", "SynOps", "edge", "link"]
+        if self.edge_depth:
+            names.insert(4, "fed to edge")
+        for name in names:
             table.add_column(name, justify="right")
         for s in self.samples[:show]:
             answer = str(s.prediction) if s.prediction == s.label else f"[red]{s.prediction}[/]"
+            fed = [f"{s.edge_timesteps} of {self.t_max}"] if self.edge_depth else []
             table.add_row(
-                str(s.sample),
+                str(s.index),
                 str(s.label),
                 answer,
                 f"{s.timesteps} of {self.t_max}",
+                *fed,
                 f"{s.payload_bits} bit",
                 f"{s.syn_ops:,}",
                 f"{1e3 * s.edge_s:.1f} ms",
@@ -90,6 +112,16 @@ class Inference:
             f"{len(self.samples)} samples: accuracy {100 * self.accuracy:.1f} %,"
             f" mean timesteps {self.mean_timesteps:.2f} of {self.t_max}"
         )
+        if not self.edge_depth:
+            return Group(table, line)
+        saved = sum(self.t_max - s.edge_timesteps for s in self.samples)
+        early = sum(self.t_max - s.timesteps for s in self.samples)
+        line += (
+            f"\nthe pipeline is {self.edge_depth} steps deep: of {early:,} timesteps after a decision,"
+            f" {saved:,} were not fed to the edge"
+        )
+        if saves_nothing(self.t_max, self.edge_depth):
+            line += f"; with T = {self.t_max} an exit saves link and cloud but no edge energy"
         return Group(table, line)
 
 
@@ -102,6 +134,7 @@ def infer(
     policy: str = "confidence",
     alpha: float | None = None,
     timeout_s: float = 5.0,
+    schedule: Schedule = "gated",
     dataset: str | None = None,
     data_root: Path | None = None,
     progress: Progress = silent,
@@ -115,6 +148,7 @@ def infer(
         samples: test samples, 0 for all.
         policy, alpha: the exit policy and its confidence; by default the bundle's.
         timeout_s: longest wait for one answer, in seconds.
+        schedule: of the edge part: ``gated`` or ``pipelined``.
         dataset, data_root: as `load_samples`.
         progress: called after every sample.
 
@@ -125,21 +159,30 @@ def infer(
     net = cut_bundle(bundle, split)
     c = Configuration("infer", split, bundle, net, dynamic=True)
     exit_policy = make_policy(bundle, policy, alpha)
-    inputs, labels = load_samples(bundle, samples, data_root=data_root, dataset=dataset)
+    inputs, labels, index = load_indexed_samples(
+        bundle, samples, data_root=data_root, dataset=dataset
+    )
     # Made before Lava starts, so that a wrong address is told at once; connected after it: Lava forks,
     # and a fork does not carry gRPC's threads over.
     client = connect(c, target, timeout_s)
     with ExitStack() as stack:
-        session = stack.enter_context(EdgeSession(net)) if c.has_edge else None
+        session = None
+        if c.has_edge:
+            session = EdgeSession(net, schedule=schedule, keep_ledger=True)
+            stack.enter_context(session)
         stack.enter_context(client)
         found = run_measured(inputs, exit_policy, session, client, task="infer", progress=progress)
     per_sample = found.ledger.per_sample("syn_ops") if found.ledger else [0] * len(inputs)
+    depth = code_depth(net) if c.has_edge and schedule == "pipelined" else 0
+    fed = fed_timesteps(net, found.exits.timesteps) if depth else found.exits.timesteps
     rows = [
         InferredSample(
             sample=n,
+            index=int(index[n]),
             label=int(labels[n]),
             prediction=int(found.exits.predictions[n]),
             timesteps=int(found.exits.timesteps[n]),
+            edge_timesteps=int(fed[n]) if c.has_edge else 0,
             payload_bits=int(found.payload_bits[n]),
             wire_bytes=int(found.wire_bytes[n]),
             syn_ops=int(per_sample[n]),
@@ -149,4 +192,4 @@ def infer(
         )
         for n in range(len(inputs))
     ]
-    return Inference(target, c.model_id, net.timesteps, rows)
+    return Inference(target, c.model_id, net.timesteps, schedule, depth, rows)

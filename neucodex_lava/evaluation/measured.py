@@ -1,19 +1,23 @@
 """The real run: Lava on the edge, gRPC over a socket, the policy deciding while both run.
 
 Also what ``neucodex infer`` does. Nothing here is replayed from a finished run: a sample that stops
-after timestep t never simulates or sends timestep t + 1.
+after timestep t never sends timestep t + 1, and simulates it only where a pipeline had begun it.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from energy.ledger import Ledger
 from host_bridge.client import EdgeClient
-from neucodex_lava.edge.session import EdgeSession
+from neucodex_lava.edge.books import Stop
+from neucodex_lava.edge.session import EdgeSession, StepResult
 from neucodex_lava.errors import ConfigError, SimulationError
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.exits.policy import Action, ExitPolicy, Exits
@@ -33,6 +37,7 @@ class Measured:
         payload_bits: as sent.
         wire_bytes: modelled from the messages really sent.
         sums: running sums that each sample was answered by, int64 (N, K).
+        stops: pipelined samples that were stopped before T, in order.
     """
 
     exits: Exits
@@ -43,6 +48,7 @@ class Measured:
     payload_bits: NDArray[np.int64]
     wire_bytes: NDArray[np.int64]
     sums: NDArray[np.int64] | None = None
+    stops: tuple[Stop, ...] = ()
 
 
 def connect(configuration: Configuration, address: str, timeout_s: float = 30.0) -> EdgeClient:
@@ -67,70 +73,147 @@ def run_measured(
     task: str = "Lava and bridge",
     progress: Progress = silent,
 ) -> Measured:
-    """Run samples one after the other.
+    """Run samples one after the other, or back to back through a pipelined session.
 
     Args:
         inputs: encoded samples, uint8 (N, C, H, W, T).
         policy: decides after each timestep.
-        session: gated Lava session of the edge part; None sends the encoded input (cloud-only).
+        session: Lava session of the edge part that keeps its ledger; None sends the encoded input
+            (cloud-only). A pipelined one must be fresh, and is drained.
         client: connected to the cloud tail; None when the edge part ends in the readout.
         task: name shown by `progress`.
         progress: called after every sample.
 
     Raises:
-        ConfigError: neither a session nor a client.
+        ConfigError: neither a session nor a client, or a session without a ledger.
         SimulationError, BridgeError: from Lava and from the bridge.
     """
     if session is None and client is None:
         raise ConfigError("nothing to run: neither an edge nor a cloud part")
     samples = len(inputs)
+    answers = _Answers(samples, policy, client, lambda done: progress(task, done, samples))
+    if session is not None and session.wiring.pipelined:
+        edge_s = _run_pipelined(inputs, answers, session)
+        return answers.measured(edge_s, session.ledger(), tuple(session.stops))
     first = len(session.ledger().axon_out) if session is not None else 0
-    seconds = {name: np.zeros(samples) for name in ("edge", "roundtrip", "cloud")}
-    payload, wire = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
-    answers = np.zeros((samples, 3), np.int64)
-    last_sums: list[NDArray[np.int64]] = []
-    for n in range(samples):
+    edge_s = _run_gated(inputs, answers, session)
+    ledger = session.ledger().rows(slice(first, first + samples)) if session is not None else None
+    return answers.measured(edge_s, ledger)
+
+
+def _run_gated(
+    inputs: NDArray[np.uint8], answers: _Answers, session: EdgeSession | None
+) -> NDArray[np.float64]:
+    """Each sample until it is decided; returns the simulator's seconds, (N,)."""
+    edge_s = np.zeros(len(inputs))
+    for n, sample in enumerate(inputs):
         if session is not None:
             session.start_sample()
-        if client is not None:
-            client.start_sample()
-        state, action, t = policy.start(), Action.CONTINUE, 0
-        sums: NDArray[np.int64] | None = None
-        while action is Action.CONTINUE:
-            code = np.ascontiguousarray(inputs[n, ..., t])
+        t, done = 0, False
+        while not done:
+            code = np.ascontiguousarray(sample[..., t])
             t += 1
-            if session is not None:
+            if session is None:
+                done = answers.take(n, t, code, None)
+            else:
                 step = session.step(code)
-                seconds["edge"][n] += step.seconds
-                code, sums = step.code, step.sums
+                edge_s[n] += step.seconds
+                done = answers.take(n, t, step.code, step.sums)
+    return edge_s
+
+
+def _run_pipelined(
+    inputs: NDArray[np.uint8], answers: _Answers, session: EdgeSession
+) -> NDArray[np.float64]:
+    """All samples back to back; returns the simulator's seconds of each one's frames, (N,).
+
+    Those of draining are the last sample's.
+    """
+    edge_s = np.zeros(len(inputs))
+
+    def take(result: StepResult | None) -> None:
+        if result is None:
+            return
+        if answers.take(result.sample, result.timestep, result.code, result.sums):
+            session.stop(result)
+
+    for n, sample in enumerate(inputs):
+        for t in range(sample.shape[-1]):
+            frame = np.ascontiguousarray(sample[..., t])
+            began = time.perf_counter()
+            result = session.feed(frame)
+            edge_s[n] += time.perf_counter() - began
+            take(result)
+    began = time.perf_counter()
+    for result in session.drain():
+        edge_s[-1] += time.perf_counter() - began
+        take(result)
+        began = time.perf_counter()
+    return edge_s
+
+
+class _Answers:
+    """Cloud and policy: what becomes of the codes, sample by sample, and what that cost."""
+
+    def __init__(
+        self,
+        samples: int,
+        policy: ExitPolicy,
+        client: EdgeClient | None,
+        done: Callable[[int], None],
+    ) -> None:
+        self._policy, self._client, self._done = policy, client, done
+        self._state: Any = None
+        self._exits = np.zeros((samples, 3), np.int64)
+        self._roundtrip_s, self._cloud_s = np.zeros(samples), np.zeros(samples)
+        self._payload, self._wire = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
+        self._sums: list[NDArray[np.int64]] = []
+
+    def take(self, n: int, t: int, code: NDArray[np.uint8], sums: NDArray[np.int64] | None) -> bool:
+        """The code of sample n's timestep t (from 1) came out; whether it decides the sample."""
+        client = self._client
+        if t == 1:
+            self._state = self._policy.start()
             if client is not None:
-                reply = client.step(code)
-                seconds["roundtrip"][n] += reply.roundtrip_s
-                seconds["cloud"][n] += reply.cloud_s
-                payload[n] += reply.payload_bits
-                wire[n] += reply.wire_bytes
-                sums = reply.sums
-            if sums is None:
-                raise SimulationError(
-                    "the edge part does not end in the readout, and no cloud answers",
-                    "pass --cloud HOST:PORT",
-                )
-            state, action = policy.step(state, t, sums)
-        assert sums is not None
+                client.start_sample()
         if client is not None:
-            wire[n] += client.end_sample()
-        answers[n] = t, int(sums.argmax()), int(action)
-        last_sums.append(sums)
-        progress(task, n + 1, samples)
-    exits = Exits(answers[:, 0], answers[:, 1], answers[:, 2].astype(np.uint8))
-    ledger = session.ledger().rows(slice(first, first + samples)) if session is not None else None
-    return Measured(
-        exits,
-        ledger,
-        seconds["edge"],
-        seconds["roundtrip"],
-        seconds["cloud"],
-        payload,
-        wire,
-        np.array(last_sums, np.int64),
-    )
+            reply = client.step(code)
+            self._roundtrip_s[n] += reply.roundtrip_s
+            self._cloud_s[n] += reply.cloud_s
+            self._payload[n] += reply.payload_bits
+            self._wire[n] += reply.wire_bytes
+            sums = reply.sums
+        if sums is None:
+            raise SimulationError(
+                "the edge part does not end in the readout, and no cloud answers",
+                "pass --cloud HOST:PORT",
+            )
+        self._state, action = self._policy.step(self._state, t, sums)
+        if action is Action.CONTINUE:
+            return False
+        if client is not None:
+            self._wire[n] += client.end_sample()
+        self._exits[n] = t, int(sums.argmax()), int(action)
+        self._sums.append(sums)
+        self._done(n + 1)
+        return True
+
+    def measured(
+        self,
+        edge_s: NDArray[np.float64],
+        ledger: Ledger | None,
+        stops: tuple[Stop, ...] = (),
+    ) -> Measured:
+        """What came of all samples."""
+        timesteps, predictions, actions = self._exits.T
+        return Measured(
+            Exits(timesteps, predictions, actions.astype(np.uint8)),
+            ledger,
+            edge_s,
+            self._roundtrip_s,
+            self._cloud_s,
+            self._payload,
+            self._wire,
+            np.array(self._sums, np.int64),
+            stops,
+        )

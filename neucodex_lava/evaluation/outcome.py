@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.ledger import Ledger
+from energy.ledger import Ledger, Overhead
 from host_bridge.codec import codec_for
 from host_bridge.messages import Kind, Message, encode, pack_logits, wire_bytes
 from neucodex_lava.cloud.executor import Executor, TwinResult, run_twin
+from neucodex_lava.edge.wiring import Schedule
 from neucodex_lava.evaluation.configurations import Configuration
+from neucodex_lava.evaluation.pipelined import fed_timesteps, idle_work, unfed_work
 from neucodex_lava.exits.policy import ExitPolicy, Exits, decide
 from neucodex_lava.integer_net import IntegerNet
 from neucodex_lava.progress import Progress, silent
@@ -25,16 +27,21 @@ class Outcome:
     """Answers and counts per sample, stopped where the policy stopped.
 
     Attributes:
-        exits: timesteps run and predictions.
-        edge: ledger of the edge part (None when nothing runs there).
+        exits: timesteps that were needed, and predictions.
+        edge: ledger of the edge part (None when nothing runs there). Pipelined, a sample's own counts
+            go on to the last timestep fed, and `outside_window` is that of one run of all samples.
         cloud: ledger of the cloud part (None when nothing runs there, or when it was not counted).
         sums: running sums where each sample stopped, int64 (N, K).
+        unfed: pipelined, the edge part's work in timesteps that were not fed, per sample.
+        idle: pipelined, its work while the pipeline fills and drains, once for a run.
     """
 
     exits: Exits
     edge: Ledger | None
     cloud: Ledger | None
     sums: NDArray[np.int64] | None = None
+    unfed: Ledger | None = None
+    idle: Overhead = field(default_factory=Overhead)
 
 
 class TwinRuns:
@@ -72,8 +79,10 @@ class TwinRuns:
             )
         return self._done[key]
 
-    def outcome(self, configuration: Configuration, policy: ExitPolicy) -> Outcome:
-        """The configuration under a policy."""
+    def outcome(
+        self, configuration: Configuration, policy: ExitPolicy, schedule: Schedule = "gated"
+    ) -> Outcome:
+        """The configuration under a policy, its edge part run gated or pipelined."""
         result = self.result(configuration)
         assert result.sums is not None, "evaluated networks end in a readout"
         exits = decide(policy, result.sums)
@@ -82,7 +91,13 @@ class TwinRuns:
         edge = ran.select([n.name for n in net.edge_nodes]) if configuration.has_edge else None
         cloud = ran.select([n.name for n in net.tail_nodes]) if configuration.has_link else None
         stopped = result.sums[np.arange(len(result.sums)), :, exits.timesteps - 1]
-        return Outcome(exits, edge, cloud, stopped)
+        if edge is None or schedule == "gated":
+            return Outcome(exits, edge, cloud, stopped)
+        fed = fed_timesteps(net, exits.timesteps)
+        unfed, idle = unfed_work(net, self.inputs, fed), idle_work(net)
+        own = result.ledger.until(fed).select([n.name for n in net.edge_nodes])
+        edge = replace(own, outside_window=idle + unfed.as_overhead())
+        return Outcome(exits, edge, cloud, stopped, unfed, idle)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,19 @@ def load_samples(
     data_root: Path | None = None,
     dataset: str | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Test images as the bundle's network sees them, and their classes.
+    """Test images as the bundle's network sees them, and their classes: see `load_indexed_samples`."""
+    spikes, labels, _ = load_indexed_samples(bundle, count, data_root=data_root, dataset=dataset)
+    return spikes, labels
+
+
+def load_indexed_samples(
+    bundle: Bundle,
+    count: int = 0,
+    *,
+    data_root: Path | None = None,
+    dataset: str | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """Test images as the bundle's network sees them, their classes, and their places.
 
     Args:
         bundle: says dataset, encoding and T_max.
@@ -29,7 +41,7 @@ def load_samples(
         dataset: another dataset of the same shape and classes instead of the bundle's own.
 
     Returns:
-        uint8 (N, C, H, W, T), int64 (N,).
+        uint8 (N, C, H, W, T), int64 (N,), and the index of each in the test split, int64 (N,).
 
     Raises:
         ConfigError: a negative count.
@@ -53,4 +65,4 @@ def load_samples(
         rows = np.linspace(0, len(images) - 1, count).astype(int)
         images = images.take(np.unique(rows))
     spikes = encode(images.images(), config.encoding, bundle.manifest.t_max, indices=images.index)
-    return spikes, images.labels
+    return spikes, images.labels, images.index

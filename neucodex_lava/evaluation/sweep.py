@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from energy import device
 from neucodex_lava.bundle import Bundle, find_base, load_bundle
 from neucodex_lava.config import parse_split, require
+from neucodex_lava.edge.wiring import Schedule
 from neucodex_lava.errors import BundleError, ConfigError
 from neucodex_lava.evaluation.configurations import plan
 from neucodex_lava.evaluation.evaluate import evaluate
@@ -73,6 +75,7 @@ def evaluate_bundles(
     samples: int = 0,
     confirm: int = 100,
     backend: str = "twin",
+    schedule: Schedule = "gated",
     policy: str = "confidence",
     alpha: float | None = None,
     energy_model: str = "paper-23pJ",
@@ -92,6 +95,7 @@ def evaluate_bundles(
         samples: test samples, 0 for all.
         confirm: samples that also run for real, in Lava and over a socket.
         backend: ``twin`` or ``fused``; fused runs every sample for real.
+        schedule: of the edge parts, in Lava and in the executor's counts: ``gated`` or ``pipelined``.
         policy, alpha: exit policy of the dynamic configurations.
         energy_model: name of a device model.
         dataset, data_root: as `load_samples`.
@@ -108,6 +112,9 @@ def evaluate_bundles(
             f"an evaluation cannot run on backend '{backend}'",
             "choose twin or fused: the other backends have no early exit",
         )
+    m = base.manifest
+    folder = out or Path("out") / f"{m.architecture}-{dataset or m.dataset}"
+    require_writable(folder)
     model = device(energy_model)
     chosen = list(dict.fromkeys(f"SP{parse_split(s)}" for s in splits))
     if not chosen:
@@ -117,7 +124,6 @@ def evaluate_bundles(
     configurations = plan(base, chosen, bundles)
     policies = {b.sha256: make_policy(b, policy, alpha) for b in (base, *bundles)}
     inputs, labels = load_samples(base, samples, data_root=data_root, dataset=dataset)
-    m = base.manifest
     rows = evaluate(
         configurations,
         inputs,
@@ -125,6 +131,7 @@ def evaluate_bundles(
         policy_for=lambda c: policies[c.bundle.sha256],
         energy_model=model,
         confirm=len(inputs) if backend == "fused" else confirm,
+        schedule=schedule,
         progress=progress,
     )
     results = Results(
@@ -136,12 +143,24 @@ def evaluate_bundles(
         policy=policy,
         alpha=float(getattr(policies[base.sha256], "alpha", 1.0)),
         backend=backend,
-        schedule="gated",
+        schedule=schedule,
         energy_model=model.name,
         rows=rows,
         versions=versions(),
         command=command,
     )
-    folder = out or Path("out") / f"{m.architecture}-{results.dataset}"
     page = write_report(results, folder)
     return replace(results, report=str(page))
+
+
+def require_writable(folder: Path) -> None:
+    """Raise ConfigError where a folder cannot be made or written to; makes nothing."""
+    found = folder
+    while not found.exists() and found != found.parent:
+        found = found.parent
+    if not found.is_dir():
+        raise ConfigError(f"--out '{folder}': '{found}' is no folder", "choose another folder")
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"--out '{folder}': no right to write in '{found}'", "choose another folder"
+        )

@@ -61,6 +61,11 @@ def _accuracy(_: Results, row: Row) -> str:
     return f"{100 * row.accuracy:.1f} ({interval(*row.accuracy_interval)})"
 
 
+def _pipelined(show: Callable[[Row], str]) -> Callable[[Results, Row], str]:
+    """A figure of a pipelined edge: a dash where none ran."""
+    return lambda _, row: show(row) if row.edge_depth else DASH
+
+
 def _code(_: Results, row: Row) -> str:
     return DASH if row.code_shape is None else "×".join(map(str, row.code_shape))
 
@@ -90,6 +95,22 @@ ANSWER_COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "energy_paper_j", "paper's\nformula", "modelled", lambda _, r: si(r.energy_paper_j, "J")
+    ),
+)
+
+PIPELINE_COLUMNS: tuple[Column, ...] = (
+    Column("edge_depth", "pipeline\ndepth", None, _pipelined(lambda r: str(r.edge_depth))),
+    Column(
+        "edge_timesteps",
+        "timesteps\nfed to it",
+        "simulated",
+        _pipelined(lambda r: f"{r.edge_timesteps or 0:.2f}"),
+    ),
+    Column(
+        "outside_energy_j",
+        "energy outside\nof windows",
+        "modelled",
+        _pipelined(lambda r: si(r.outside_energy_j, "J")),
     ),
 )
 
@@ -136,6 +157,11 @@ def answer_columns(results: Results) -> tuple[Column, ...]:
     """Accuracy, counts and energy; MACs only where graded input made some."""
     some = any(r.macs for r in results.rows)
     return tuple(c for c in ANSWER_COLUMNS if c.key != "macs" or some)
+
+
+def pipeline_columns(results: Results) -> tuple[Column, ...]:
+    """What the pipelined schedule adds; nothing where no edge part was pipelined."""
+    return PIPELINE_COLUMNS if any(r.edge_depth for r in results.rows) else ()
 
 
 def by_split(results: Results) -> dict[str | None, list[Row]]:

@@ -18,6 +18,7 @@ from neucodex_lava.report.columns import (
     by_split,
     edge_only,
     layer_total,
+    pipeline_columns,
 )
 from neucodex_lava.report.results import Results, Row
 from neucodex_lava.report.si import DASH, times
@@ -120,7 +121,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 
 def _group(results: Results, split: str | None, rows: list[Row]) -> dict[str, Any]:
-    every = (*answer_columns(results), *LINK_COLUMNS)
+    every = (*answer_columns(results), *pipeline_columns(results), *LINK_COLUMNS)
     columns = [c for c in every if any(c.show(results, row) != DASH for row in rows)]
     best = best_row(results)
     shown = rows

@@ -60,7 +60,8 @@ class Row:
         wire_bytes: our messages with gRPC's and HTTP/2's framing of each, both directions
             (modelled from their sizes; TCP, IP and control frames are not in it).
         syn_ops, macs: of the edge part.
-        energy_j: edge energy of the counts under the energy model (modelled).
+        energy_j: edge energy of the counts under the energy model (modelled); pipelined, with the
+            sample's share of the run's work outside of the samples' windows.
         energy_paper_j: the paper's formula (MACs x firing rate x timesteps x 23 pJ).
         edge_s: the simulator's wall time on the edge, no chip time (measured).
         roundtrip_s, cloud_s: bridge and tail (measured); None where no bridge ran.
@@ -71,6 +72,11 @@ class Row:
         reductions: factors against baselines; each names its quantity, e.g.
             {"energy vs edge-only": 2.5, "payload vs raw F-B": 180.0}.
         layers: mean counts per node.
+        outside_energy_j: the part of energy_j that is no sample's own (modelled): filling and
+            draining the pipeline, relays, and what nodes do in timesteps that were not fed.
+        edge_depth: pipelined, Lava steps from a frame to its code; else 0.
+        edge_timesteps: pipelined, timesteps fed per sample: min(T, t + edge_depth) for a decision by
+            timestep t; None where nothing is pipelined.
     """
 
     split: str | None
@@ -95,6 +101,9 @@ class Row:
     measured_samples: int = 0
     reductions: dict[str, float] = field(default_factory=dict)
     layers: list[LayerRow] = field(default_factory=list)
+    outside_energy_j: float = 0.0
+    edge_depth: int = 0
+    edge_timesteps: float | None = None
 
 
 @dataclass(frozen=True)

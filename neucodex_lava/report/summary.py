@@ -83,11 +83,7 @@ def notes(results: Results) -> list[str]:
             "after a timestep really saves the edge work of the following ones."
         )
     if results.schedule == "pipelined":
-        found.append(
-            "Schedule pipelined: by the time the first code leaves a pipeline of some depth, the "
-            "edge has begun as many timesteps. For T up to that depth an early exit saves link and "
-            "cloud but almost no edge energy."
-        )
+        found += _pipelined_notes(results)
     found.append(
         "Edge time is the simulator's wall time on this CPU, not chip time; round trip and cloud "
         "time are of this machine and its link."
@@ -110,3 +106,33 @@ def notes(results: Results) -> list[str]:
     )
     found.append("Bits, bytes, counts, energy and times are means per sample.")
     return found
+
+
+def _pipelined_notes(results: Results) -> list[str]:
+    """What early exits save on the edge, and what its energy holds beside the samples' own work."""
+    dynamic = ("D-B", "D+B", EDGE_ONLY_DYNAMIC)
+    rows = [r for r in results.rows if r.edge_depth and r.configuration in dynamic]
+    vain = [r for r in rows if saves_nothing(results.t_max, r.edge_depth)]
+    found = [
+        "Schedule pipelined: when the code of timestep t leaves a pipeline of depth L, t + L timesteps "
+        "were fed. A decision then saves the edge the other T - t - L, and link and cloud all T - t."
+    ]
+    if vain:
+        named = ", ".join(
+            f"{r.split or ''} {r.configuration} (depth {r.edge_depth})".strip() for r in vain
+        )
+        found.append(
+            f"With T = {results.t_max} an early exit saves link and cloud but no edge energy at: "
+            f"{named}."
+        )
+    found.append(
+        "Edge energy holds the run's work outside of the samples' windows, divided by its samples: "
+        "filling and draining the pipeline, and the neurons' updates and biases in timesteps that were "
+        "not fed."
+    )
+    return found
+
+
+def saves_nothing(t_max: int, depth: int) -> bool:
+    """Whether even a decision by the first timestep comes when all timesteps were fed."""
+    return t_max <= depth + 1

@@ -19,6 +19,7 @@ from neucodex_lava.report.columns import (
     answer_columns,
     by_split,
     layer_total,
+    pipeline_columns,
 )
 from neucodex_lava.report.results import LayerRow, Results
 from neucodex_lava.report.si import DASH, si
@@ -30,10 +31,12 @@ _UNBOUNDED = 10_000
 
 
 def results_table(results: Results) -> RenderableType:
-    """All rows by split point: answers and energy, then link and time, then a legend."""
+    """All rows by split point: answers and energy, pipeline, link and time, then a legend."""
+    pipeline = pipeline_columns(results)
     return Group(
         _Rows(results, "Accuracy and edge energy, per sample", answer_columns(results)),
         Text(),
+        *((_Rows(results, "Pipeline, per sample", pipeline), Text()) if pipeline else ()),
         _Rows(results, "Link and time, per sample", LINK_COLUMNS),
         Text(),
         legend(),

@@ -289,12 +289,22 @@ def test_the_facts_of_the_run_are_there(page):
 
 def test_notes_depend_on_the_schedule(page):
     gated = "needs gated neurons, which no stock Loihi 2 neuron provides"
-    pipelined = "an early exit saves link and cloud but almost no edge energy"
+    pipelined = "t + L timesteps were fed"
+    vain = f"link and cloud but no edge energy at: {SMALL.rows[0].split} D-B (depth 3)."
     assert gated in page
     assert pipelined not in page
-    other = html.render_html(dataclasses.replace(SMALL, schedule="pipelined"))
+    row = SMALL.rows[0]
+    deep, shallow = (
+        dataclasses.replace(row, configuration=name, edge_depth=depth, edge_timesteps=3.25)
+        for name, depth in (("D-B", 3), ("D+B", 2))
+    )
+    other = html.render_html(dataclasses.replace(SMALL, schedule="pipelined", rows=[deep, shallow]))
+    assert SMALL.t_max == 4
+    shown = next(r for r in Cells(other).rows if r[0] == "D-B" and len(r) > 10)
+    assert shown[6:9] == ["3", "3.25", "0 J"]
     assert gated not in other
     assert pipelined in other
+    assert vain in other
     assert "wall time on this CPU, not chip time" in other
     assert "(100 of 360)" in other
 

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from neucodex_lava.edge.stock import (
     StockSynapse,
+    check_neuron,
     relay_neuron,
     relay_synapse,
     stock_neuron,
     stock_synapse,
 )
 from neucodex_lava.edge.wiring import INPUT, Wiring
-from neucodex_lava.integer_net import Connection, IntegerNet
+from neucodex_lava.integer_net import Connection, IntegerNet, Node
 
 Delays = NDArray[np.uint8]
 
@@ -45,6 +46,10 @@ class StockAssembly(ABC):
 
     def __init__(self, wiring: Wiring, interval: int) -> None:
         self.wiring = wiring
+        # All that can be refused is, before anything is built: Lava never forgets a process.
+        for node in wiring.net.nodes:
+            check_neuron(node)
+        self._synapses = [self._describe(*link) for link in wiring.net.connections()]
         self.neurons: dict[str, Any] = {
             n.name: stock_neuron(n, interval=interval, offset=wiring.offset(n.name))
             for n in wiring.net.nodes
@@ -69,25 +74,28 @@ class StockAssembly(ABC):
     def assemble(self) -> None:
         """Build and connect every synapse and relay."""
         net = self.wiring.net
-        # What would come T timesteps later or more never comes, however much later.
-        timesteps = self.wiring.timesteps
-        for i, ((node, connection), link) in enumerate(zip(net.connections(), self.wiring.links)):
-            graded = net.is_graded(connection)
-            inside = waits_inside(connection)
-            dense = connection.kind == "dense"
-            synapse = stock_synapse(
-                connection,
-                net.shape_of(connection.source),
-                node,
-                bits=net.input_bits if graded else 0,
-                longest_wait=timesteps if dense and inside else 0,
-            )
-            wait = link.wait - 1
-            if inside and not dense:
-                wait += min(connection.longest_delay, timesteps)
-            sender = self._sender(connection, wait, graded)
-            process = self.make_synapse(synapse, i)
-            synapse.connect(process, sender, self.neurons[node.name].a_in)
+        for i, (node, connection) in enumerate(net.connections()):
+            wait = self.wiring.links[i].wait - 1
+            if waits_inside(connection) and connection.kind != "dense":
+                wait += min(connection.longest_delay, self._longest_wait)
+            sender = self._sender(connection, wait, net.is_graded(connection))
+            synapse = self._synapses[i]
+            synapse.connect(self.make_synapse(synapse, i), sender, self.neurons[node.name].a_in)
+
+    @property
+    def _longest_wait(self) -> int:
+        """Timesteps after which a spike comes too late for its sample, however much longer it waits."""
+        return self.wiring.timesteps
+
+    def _describe(self, node: Node, connection: Connection) -> StockSynapse:
+        net = self.wiring.net
+        return stock_synapse(
+            connection,
+            net.shape_of(connection.source),
+            node,
+            bits=net.input_bits if net.is_graded(connection) else 0,
+            longest_wait=self._longest_wait if waits_inside(connection) else 0,
+        )
 
     def _sender(self, connection: Connection, wait: int, graded: bool) -> Any:
         source = connection.source

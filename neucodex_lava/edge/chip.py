@@ -117,14 +117,13 @@ class _ChipAssembly(StockAssembly):
             interval=interval,
             latency=wiring.offset(last.name),
         )
-        self._synapses: list[Any] = []
+        self._processes: list[Any] = []
         self.assemble()
         self.neurons[last.name].s_out.connect(self.network.out)
         self.network.readout = self.neurons[last.name] if net.ends_in_readout else None
-        self.network.stock = (*self.neurons.values(), *self.relays, *self._synapses)
+        self.network.stock = (*self.neurons.values(), *self.relays, *self._processes)
 
     def input_port(self, delays: Delays, wait: int) -> Any:
-        assert not (wait or delays.any()), "refused before"
         return self.network.inp
 
     def make_synapse(self, synapse: StockSynapse, link: int) -> Any:
@@ -135,8 +134,8 @@ class _ChipAssembly(StockAssembly):
         return self._stock(synapse, f"{source} relay {wait} synapse")
 
     def _stock(self, synapse: StockSynapse, name: str) -> Any:
-        self._synapses.append(STOCK[synapse.process](name=name, **synapse.arguments))
-        return self._synapses[-1]
+        self._processes.append(STOCK[synapse.process](name=name, **synapse.arguments))
+        return self._processes[-1]
 
 
 def _refuse(wiring: Wiring) -> None:

@@ -71,19 +71,18 @@ def flat_order(shape: Shape) -> NDArray[np.intp]:
     return np.arange(int(np.prod(shape))).reshape(shape).transpose(2, 1, 0).reshape(-1)
 
 
-def stock_neuron(node: Node, *, interval: int, offset: int) -> Any:
-    """A node as `LIFReset`, cleared every `interval` Lava steps, first in step `offset` (from 0).
-
-    Raises:
-        ConfigError: an iDecay of 0.
-    """
-    neuron = node.neuron
-    if neuron.current_decay < 1:
+def check_neuron(node: Node) -> None:
+    """Raise ConfigError unless stock Lava has such a neuron."""
+    if node.neuron.current_decay < 1:
         raise ConfigError(
             f"node '{node.name}': stock Lava's current always decays, iDecay 0 is not possible",
             FUSED_HINT,
         )
-    shape = whc(node.shape)
+
+
+def stock_neuron(node: Node, *, interval: int, offset: int) -> Any:
+    """A node as `LIFReset`, cleared every `interval` Lava steps, first in step `offset` (from 0)."""
+    neuron, shape = node.neuron, whc(node.shape)
     return LIFReset(
         shape=shape,
         du=neuron.current_decay - 1,

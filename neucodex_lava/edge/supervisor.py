@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lava.magma.compiler.compiler_graphs import find_processes
 from lava.magma.core.process.message_interface_enum import ActorType
 from lava.magma.core.process.process import AbstractProcess, ProcessServer
 from lava.magma.core.run_conditions import RunSteps
@@ -117,7 +118,8 @@ class SupervisedRun:
         self._wake = threading.Event()
         self._external: list[Any] = []
         self._names: list[str] = []
-        self._processes: set[int] = set()
+        # Containers too, which the executable no longer knows.
+        self._processes = {id(p) for p in find_processes(process)}
         before = {id(p) for p in ProcessServer().processes}
         compiler_log = logging.getLogger("lava.magma.compiler.compiler")
         handlers = list(compiler_log.handlers)
@@ -132,7 +134,6 @@ class SupervisedRun:
                 self._runtime.interrupted = pending
                 executable.assign_runtime_to_all_processes(self._runtime)
                 self._names = [p.name for p in executable.proc_builders]
-                self._processes = {id(p) for p in executable.proc_builders}
                 _open.add(self)
                 with children_tied():
                     self._runtime.initialize()

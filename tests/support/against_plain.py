@@ -1,0 +1,33 @@
+"""Hold a `reference` run against the plain interpreter, all of it with ``==``. Tests only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from plain import run_plain
+
+from neucodex_lava.edge.simulation import SimulationResult, simulate
+from neucodex_lava.integer_net import IntegerNet
+
+
+def reference_is_exact(net: IntegerNet, inputs: np.ndarray, **options: Any) -> SimulationResult:
+    """Simulate with everything recorded, compare spikes, sums and counts; the result."""
+    edge = net.edge_part()
+    spikes, potential, ledger = run_plain(edge, inputs)
+    result = simulate(
+        net, inputs, backend="reference", schedule="pipelined", record=True, **options
+    )
+    assert result.spikes is not None
+    assert set(result.spikes) == set(spikes)
+    for name, want in spikes.items():
+        assert np.array_equal(result.spikes[name], want), name
+    last = edge.nodes[-1]
+    assert np.array_equal(result.output, spikes[last.name])
+    if last.neuron.is_readout:
+        want = potential[last.name].reshape(len(inputs), -1, inputs.shape[-1]) >> 6
+        assert np.array_equal(result.sums, want)
+    else:
+        assert result.sums is None
+    assert result.ledger.first_difference(ledger) is None
+    return result

@@ -10,9 +10,11 @@ and the neurons' loop goes over contiguous slices.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,27 +22,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from energy.ledger import Ledger
+from neucodex_lava.cloud.exact import exact_arithmetic, usable_device
 from neucodex_lava.cloud.neurons import UNIT, Neurons
-from neucodex_lava.cloud.synapses import Synapses
-from neucodex_lava.errors import ConfigError, NetError
+from neucodex_lava.cloud.synapses import EXACT, Synapses, flat
+from neucodex_lava.errors import NetError
 from neucodex_lava.integer_net import INPUT, IntegerNet, Node, Shape
+
+FLOAT_BYTES = 4
+CPU_BYTES, GPU_BYTES = 4 << 20, 1 << 30
+"""What the sums and spikes of a batch's largest node may take: they should stay in a core's caches
+(`neucodex bench executor` measures it), or keep a GPU busy."""
+MALLOC_KEEPS = 31 << 20
+"""Just below glibc's DEFAULT_MMAP_THRESHOLD_MAX of 32 MiB."""
 
 Flight = tuple[Tensor | None, ...]
 
 
 @dataclass(frozen=True)
 class NodeState:
-    """A node between two timesteps.
+    """A node between two timesteps; None is what it is at a sample's start: zero, or nothing.
 
     Attributes:
-        u, v: current and potential, each (N, C, H, W), in state units.
+        u: current, (N, C, H, W), in state units; None also where it has no memory.
+        v: potential, likewise.
         spikes: per connection its source's latest spikes that have not arrived, (T, N, C, H, W), no
-            longer than its longest delay; None where nothing waits.
+            longer than its longest delay.
         sums: the same of synaptic sums, where each target neuron has a delay of its own.
     """
 
-    u: Tensor
-    v: Tensor
+    u: Tensor | None
+    v: Tensor | None
     spikes: Flight
     sums: Flight
 
@@ -101,15 +112,21 @@ class Executor:
             n.name: [Synapses(net, n, c, self.device) for c in n.connections] for n in self.nodes
         }
         self.links = [(n.name, c.source) for n in self.nodes for c in n.connections]
+        last_reader = {c.source: n.name for n in self.nodes for c in n.connections}
+        self._read_last_by = {
+            n.name: [source for source, reader in last_reader.items() if reader == n.name]
+            for n in self.nodes
+        }
 
-    def initial_state(self, samples: int) -> State:
+    def batch_size(self, timesteps: int) -> int:
+        """Samples at a time that suit the device, at least 1; the result does not depend on it."""
+        largest = max(node.size for node in self.nodes) * timesteps * 2 * FLOAT_BYTES
+        return max(1, (CPU_BYTES if self.device.type == "cpu" else GPU_BYTES) // largest)
+
+    def initial_state(self) -> State:
         """States of all nodes at the start of a sample: zero, and nothing in flight."""
-        state: State = {}
-        for node in self.nodes:
-            zeros = torch.zeros((samples, *node.shape), device=self.device)
-            nothing = (None,) * len(node.connections)
-            state[node.name] = NodeState(zeros, zeros, nothing, nothing)
-        return state
+        nothing = {n.name: (None,) * len(n.connections) for n in self.nodes}
+        return {name: NodeState(None, None, none, none) for name, none in nothing.items()}
 
     def advance(
         self,
@@ -118,6 +135,7 @@ class Executor:
         *,
         record: bool = False,
         count: bool = False,
+        keep: bool = True,
     ) -> tuple[State, Traces]:
         """Run as many timesteps as `x` has.
 
@@ -126,6 +144,7 @@ class Executor:
             x: input spikes or integers, (T, N, C, H, W).
             record: keep every node's spikes, not only the last one's.
             count: fill the ledger's counts.
+            keep: return the new state; without it, {}.
 
         Returns:
             The new state and what was recorded.
@@ -133,30 +152,34 @@ class Executor:
         Raises:
             OverflowInRunError: a synaptic sum left the 24-bit range.
         """
-        with torch.no_grad(), _exact_arithmetic():
+        with exact_arithmetic():
             values: dict[str, Tensor] = {self.source: x.to(self.device, torch.float32)}
             traces = Traces()
             new_state: State = {}
             for node in self.nodes:
                 before = state[node.name]
-                drive, waiting = self._drive(node, before, values, traces.counts if count else None)
+                sums, waiting = self._sums(node, before, values, traces.counts if count else None)
                 neurons = self._neurons[node.name]
-                spikes, potential, (u, v) = neurons.run(drive, before.u, before.v, record)
-                new_state[node.name] = NodeState(u, v, *waiting)
+                spikes, potentials, u = neurons.run(sums, before.u, before.v)
+                if keep:
+                    new_state[node.name] = NodeState(u, potentials[-1], *waiting)
                 values[node.name] = spikes
+                for name in self._read_last_by[node.name]:
+                    del values[name]
                 if count:
-                    axon_out = spikes.flatten(2).sum(2, dtype=torch.float64).long()
+                    kind = torch.float32 if node.size < EXACT else torch.float64
+                    axon_out = flat(spikes).sum(2, dtype=kind).long()
                     traces.counts.setdefault("axon_out", []).append(axon_out)
                 if record or node is self.nodes[-1]:
                     traces.spikes[node.name] = spikes.bool()
-                if potential is not None and record:
-                    traces.potentials[node.name] = potential
-                if potential is not None and node.neuron.is_readout and node is self.nodes[-1]:
-                    sums = torch.div(potential, UNIT, rounding_mode="trunc")
-                    traces.sums = sums.flatten(2).long()
+                if record:
+                    traces.potentials[node.name] = potentials
+                if node.neuron.is_readout and node is self.nodes[-1]:
+                    running = torch.div(potentials, UNIT, rounding_mode="trunc")
+                    traces.sums = running.flatten(2).long()
         return new_state, traces
 
-    def _drive(
+    def _sums(
         self,
         node: Node,
         before: NodeState,
@@ -176,44 +199,14 @@ class Executor:
                     counts.setdefault(name, []).append(row)
             a, waiting = synapses.sums(arriving, late_sums)
             sums.append(waiting)
-            total = a if total is None else total + a
+            total = a if total is None else total.add_(a)
         assert total is not None
         return total, (tuple(spikes), tuple(sums))
 
 
-def usable_device(name: str) -> torch.device:
-    """The torch device of this name, tried out.
-
-    Raises:
-        ConfigError: unknown, or not on this machine.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"torch device '{name}' cannot be used: {reason}",
-            "use cpu, or cuda where there is a GPU",
-        ) from error
-    return device
-
-
-@contextlib.contextmanager
-def _exact_arithmetic() -> Iterator[None]:
-    """TF32 and autocast would round inside the sums."""
-    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
-
-
 @dataclass(frozen=True, eq=False)
 class TwinResult:
-    """A dataset's run in the executor.
+    """A dataset's run in the executor, or one batch's.
 
     Attributes:
         output: spikes of the last node run, uint8 (N, C, H, W, T).
@@ -230,22 +223,39 @@ class TwinResult:
     spikes: dict[str, NDArray[np.uint8]] | None
     potentials: dict[str, NDArray[np.int32]] | None
 
+    @staticmethod
+    def concatenate(parts: Sequence[TwinResult]) -> TwinResult:
+        """Results of one executor, one after the other along the samples."""
+        first = parts[0]
+
+        def joined(arrays: Iterable[dict[str, NDArray[Any]] | None]) -> Any:
+            kept = [a for a in arrays if a is not None]
+            return {n: np.concatenate([a[n] for a in kept]) for n in kept[0]} if kept else None
+
+        return TwinResult(
+            np.concatenate([p.output for p in parts]),
+            None if first.sums is None else np.concatenate([p.sums for p in parts]),  # type: ignore[arg-type]
+            Ledger.concatenate([p.ledger for p in parts]),
+            joined(p.spikes for p in parts),
+            joined(p.potentials for p in parts),
+        )
+
 
 def run_twin(
     executor: Executor,
     inputs: NDArray[np.uint8],
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     record: bool = False,
     count: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> TwinResult:
-    """Run whole samples in batches.
+    """Run whole samples in batches, on all cores.
 
     Args:
         executor: what to run.
         inputs: spikes or graded integers, (N, C, H, W, T).
-        batch_size: samples at a time.
+        batch_size: samples at a time; by default `Executor.batch_size`.
         record: keep every node's spikes and potentials.
         count: fill the ledger; without it all counts are 0.
         progress: called with (samples done, samples in all).
@@ -257,42 +267,99 @@ def run_twin(
         NetError: the input's shape is not the net's.
         OverflowInRunError: a synaptic sum left the 24-bit range.
     """
-    if inputs.ndim != 5 or tuple(inputs.shape[1:4]) != executor.input_shape:
-        raise NetError(f"input of shape {inputs.shape}, expected (N, *{executor.input_shape}, T)")
-    samples, timesteps = inputs.shape[0], inputs.shape[-1]
-    names = [node.name for node in executor.nodes]
-    kinds = [c.kind for node in executor.nodes for c in node.connections]
-    ledger = Ledger.zeros(names, executor.links, samples, timesteps, kinds)
-    last = executor.nodes[-1]
-    output = np.zeros((samples, *last.shape, timesteps), np.uint8)
-    sums = np.zeros((samples, last.size, timesteps), np.int64) if last.neuron.is_readout else None
-    spikes = {
-        n.name: np.zeros((samples, *n.shape, timesteps), np.uint8) for n in executor.nodes if record
-    }
-    potentials = {
-        n.name: np.zeros((samples, *n.shape, timesteps), np.int32) for n in executor.nodes if record
-    }
-    for first in range(0, samples, batch_size):
-        part = slice(first, min(first + batch_size, samples))
-        x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(inputs[part], -1, 0)))
-        state = executor.initial_state(x.shape[1])
-        _, traces = executor.advance(state, x, record=record, count=count)
-        for name, trace in traces.spikes.items():
-            values = np.moveaxis(trace.cpu().numpy(), 0, -1)
-            if name == last.name:
-                output[part] = values
-            if record:
-                spikes[name][part] = values
-        for name, potential in traces.potentials.items():
-            potentials[name][part] = np.moveaxis(potential.cpu().numpy(), 0, -1)
-        if sums is not None and traces.sums is not None:
-            sums[part] = np.moveaxis(traces.sums.cpu().numpy(), 0, -1)
-        for name, rows in traces.counts.items():
-            stacked = torch.stack(rows).cpu().numpy()  # (rows, T, N)
-            getattr(ledger, name)[part] = stacked.transpose(2, 0, 1)
+    samples = len(inputs)
+    if inputs.ndim != 5:
+        raise NetError(f"input of shape {inputs.shape}, expected (N, C, H, W, T)")
+    size = batch_size or executor.batch_size(inputs.shape[-1])
+    batches = (inputs[first : first + size] for first in range(0, max(samples, 1), size))
+    parts: list[TwinResult] = []
+    done = 0
+    for part in run_batches(executor, batches, record=record, count=count):
+        parts.append(part)
+        done += len(part.output)
         if progress is not None:
-            progress(part.stop, samples)
+            progress(done, samples)
+    return TwinResult.concatenate(parts)
+
+
+def run_batches(
+    executor: Executor,
+    batches: Iterable[NDArray[np.uint8]],
+    *,
+    record: bool = False,
+    count: bool = True,
+) -> Iterator[TwinResult]:
+    """Run batches of whole samples as they come; results are handed on in order, a few are in work.
+
+    On a CPU each of torch's threads runs batches of its own: threads that share one convolution wait
+    for each other at its end, and for anything else that runs on their core.
+
+    Args:
+        executor, record, count: as `run_twin`.
+        batches: each (N, C, H, W, T).
+
+    Raises:
+        NetError, OverflowInRunError: as `run_twin`.
+    """
+
+    def run(batch: NDArray[np.uint8]) -> TwinResult:
+        return _run_batch(executor, batch, record, count)
+
+    _keep_memory()
+    threads = torch.get_num_threads()
+    if executor.device.type != "cpu" or threads == 1:
+        yield from map(run, batches)
+        return
+    pool = ThreadPoolExecutor(threads, "executor", torch.set_num_threads, (1,))
+    try:
+        waiting: deque[Future[TwinResult]] = deque()
+        for batch in batches:
+            waiting.append(pool.submit(run, batch))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # A thread's own setting is also what torch gives to threads that start later.
+        torch.set_num_threads(threads)
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed arrays for the next layer: it gives none back to the system, page by page,
+    that are smaller than one it has been asked for before.
+    """
+    torch.empty(MALLOC_KEEPS, dtype=torch.uint8)
+
+
+def _run_batch(
+    executor: Executor, batch: NDArray[np.uint8], record: bool, count: bool
+) -> TwinResult:
+    if tuple(batch.shape[1:4]) != executor.input_shape:
+        raise NetError(f"input of shape {batch.shape}, expected (N, *{executor.input_shape}, T)")
+    x = torch.from_numpy(np.moveaxis(batch, -1, 0).copy())
+    _, traces = executor.advance(
+        executor.initial_state(), x, record=record, count=count, keep=False
+    )
+
+    def time_last(trace: Tensor, kind: type[Any]) -> NDArray[Any]:
+        moved = trace.to(getattr(torch, kind.__name__)).permute(*range(1, trace.ndim), 0)
+        return moved.contiguous().cpu().numpy()
+
+    kinds = [c.kind for node in executor.nodes for c in node.connections]
+    names = [node.name for node in executor.nodes]
+    ledger = Ledger.zeros(names, executor.links, len(batch), batch.shape[-1], kinds)
+    for name, rows in traces.counts.items():
+        # (T, N, rows) to (N, rows, T)
+        getattr(ledger, name)[:] = time_last(torch.stack(rows, dim=2), np.int64)
     if count:
         ledger.dendrite_updates[:] = np.array([n.size for n in executor.nodes])[None, :, None]
-    recorded = (spikes, potentials) if record else (None, None)
-    return TwinResult(output, sums, ledger, *recorded)
+    spikes = {name: time_last(trace, np.uint8) for name, trace in traces.spikes.items()}
+    potentials = {name: time_last(trace, np.int32) for name, trace in traces.potentials.items()}
+    return TwinResult(
+        output=spikes[names[-1]],
+        sums=None if traces.sums is None else time_last(traces.sums, np.int64),
+        ledger=ledger,
+        spikes=spikes if record else None,
+        potentials=potentials if record else None,
+    )

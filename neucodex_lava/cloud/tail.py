@@ -40,7 +40,7 @@ class TorchTail:
 
     def new_state(self) -> State:
         """State at the start of a sample."""
-        return self._executor.initial_state(1)
+        return self._executor.initial_state()
 
     def step(self, state: object, code: NDArray[np.uint8]) -> tuple[State, NDArray[np.int64]]:
         """One timestep: code (C, H, W) in, new state and running sums S_t (K,) out."""

@@ -13,9 +13,11 @@ from neucodex_lava.errors import NetError, OverflowInRunError
 from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node
 
 
-def assert_equal(net: IntegerNet, inputs: np.ndarray, batch_size: int = 2) -> None:
+def assert_equal(
+    net: IntegerNet, inputs: np.ndarray, batch_size: int = 2, device: str = "cpu"
+) -> None:
     spikes, potential, ledger = run_plain(net, inputs)
-    result = run_twin(Executor(net), inputs, record=True, batch_size=batch_size)
+    result = run_twin(Executor(net, device=device), inputs, record=True, batch_size=batch_size)
     assert result.spikes is not None
     for name, expected in spikes.items():
         np.testing.assert_array_equal(result.spikes[name], expected, err_msg=name)
@@ -68,7 +70,7 @@ def test_some_timesteps_at_a_time_equal_the_whole_run(
     net, inputs = make()
     spikes, potential, ledger = run_plain(net, inputs)
     executor = Executor(net)
-    state = executor.initial_state(len(inputs))
+    state = executor.initial_state()
     for first in range(0, inputs.shape[-1], size):
         part = slice(first, first + size)
         x = torch.from_numpy(np.moveaxis(inputs[..., part], -1, 0).copy())
@@ -146,11 +148,86 @@ def test_a_readout_that_would_clip_or_spike_fails_the_run(weight: int) -> None:
     assert within.tolist() == [[[256 * weight, 512 * weight]]]
 
 
-def test_autocast_and_gradients_do_not_leak_in() -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 5, 100])
+def test_batches_and_threads_change_nothing(threads: int, batch_size: int | None) -> None:
+    net, inputs = random_net(7)
+    inputs = np.concatenate([inputs, inputs[:, ..., ::-1], inputs[::-1]])
+    expected, _, ledger = run_plain(net, inputs)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    seen: list[tuple[int, int]] = []
+    try:
+        result = run_twin(
+            Executor(net),
+            inputs,
+            batch_size=batch_size,
+            progress=lambda done, total: seen.append((done, total)),
+        )
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(result.output, expected[net.nodes[-1].name])
+    assert result.ledger.first_difference(ledger) is None
+    assert seen[-1] == (9, 9)
+
+
+def test_an_error_in_one_of_many_batches_ends_the_run() -> None:
+    link = Connection("input", "dense", np.full((1, 600), 254, np.int16))
+    node = Node("wide", (1, 1, 1), Neuron(threshold=100), np.zeros(1, int), (link,), sum_bound=1000)
+    executor = Executor(IntegerNet((600, 1, 1), (node,), 1, timesteps=1))
+    inputs = np.zeros((50, 600, 1, 1, 1), np.uint8)
+    inputs[33] = 1
+    with pytest.raises(OverflowInRunError, match="'wide': the synaptic sum reached 152400"):
+        run_twin(executor, inputs, batch_size=1)
+    assert run_twin(executor, inputs[:33], batch_size=1).ledger.total("spikes_in") == 0
+
+
+def test_counts_beyond_what_a_float32_holds_are_exact() -> None:
+    link = Connection("input", "conv", np.full((125, 1, 7, 7), 2, np.int16), padding=(3, 3))
+    node = Node("wide", (125, 61, 61), Neuron(), np.zeros(125, int), (link,))
+    net = IntegerNet((1, 61, 61), (node,), 1, timesteps=1)
+    ledger = run_twin(Executor(net), np.ones((2, 1, 61, 61, 1), np.uint8)).ledger
+    assert 125 * 415**2 == 21_528_125 > 1 << 24  # odd, so no float32
+    for count in ("syn_ops", "syn_ops_nonzero"):
+        assert getattr(ledger, count).ravel().tolist() == [21_528_125] * 2
+    assert ledger.spikes_in.ravel().tolist() == [61 * 61] * 2
+
+
+def test_sums_whose_parts_a_float32_does_not_hold_are_exact() -> None:
+    rng = np.random.default_rng(0)
+    half = 2 * rng.integers(100, 128, (3, 30_000))
+    last = half.copy()
+    last[:, :5] += 2 - 4 * (np.arange(5) % 2)
+    weight = np.concatenate([half, -np.clip(last, -256, 254)], axis=1).astype(np.int16)
+    link = Connection("input", "dense", weight)
+    node = Node("wide", (3, 1, 1), Neuron(), np.zeros(3, int), (link,), sum_bound=100_000)
+    net = IntegerNet((60_000, 1, 1), (node,), 1, timesteps=1, input_bits=8)
+    value = rng.integers(128, 256, (4, 30_000))
+    inputs = np.concatenate([value, value], axis=1).astype(np.uint8).reshape(4, 60_000, 1, 1, 1)
+    assert_equal(net, inputs)
+
+
+def test_autocast_gradients_and_reduced_precision_do_not_leak_in() -> None:
     net, inputs, _ = load_join_net()
     expected = run_twin(Executor(net), inputs).sums
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = run_twin(Executor(net), inputs).sums
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = run_twin(Executor(net), inputs).sums
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(precision)
     assert expected is not None
     assert found is not None
     assert expected.tolist() == found.tolist()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    "make", [leaky_net, delayed_net, *(lambda s=s: random_net(s) for s in range(8))]
+)
+def test_a_gpu_gives_the_same(make: Callable[[], tuple[IntegerNet, np.ndarray]]) -> None:
+    net, inputs = make()
+    assert_equal(net, inputs, device="cuda")

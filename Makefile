@@ -8,7 +8,7 @@ JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n : 4 )))
 # Further arguments: make test ARGS="-k exits", make demo ARGS="--out /tmp/demo"
 ARGS ?=
 
-.PHONY: help setup demo test crosscheck lint format types imports check docs bench lock build clean distclean
+.PHONY: help setup demo test crosscheck lint format types imports check docs bench verified cost lock build clean distclean
 
 help: ## what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ docs: setup ## the docs as HTML, into docs/_build; a warning is an error
 
 bench: setup ## benchmarks; ARGS="sim" for one of them
 	@$(BIN)/neucodex bench $(ARGS)
+
+verified: setup ## run what docs/verified.md lacks and write it anew; results in runs/verified, resumable
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m benchmarks.verified $(ARGS)
+
+cost: setup ## measure cost against SynOps and draw docs/cost.svg
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m benchmarks.cost $(ARGS)
 
 lock: setup ## write requirements.lock and requirements-crosscheck.lock anew
 	@scripts/lock.sh

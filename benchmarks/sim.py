@@ -1,169 +1,200 @@
-"""`fused` against `reference`: seconds per Lava step on the same network and input, in one run.
+"""Our Lava backend against stock Lava: seconds per Lava step on the same network and input, in one run.
 
-``python -m benchmarks.sim`` prints the JSON; ``neucodex bench sim`` calls `run`.
+``python -m benchmarks.sim`` prints the JSON; ``neucodex bench sim`` calls `run`. In each case spikes
+and counts of both sides are compared with ``==`` as well; a case that differs fails.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from neucodex_lava.edge.engine import FusedEngine
-from neucodex_lava.edge.simulation import simulate
-from neucodex_lava.edge.wiring import Wiring
+from benchmarks.cost import cost
+from benchmarks.kernel import engine_seconds, kernel
+from benchmarks.networks import Spec, build, images_for
+from benchmarks.random_nets import PILOTNET_INPUT_RATE, pilotnet, random_spikes, small_resnet
+from energy.ledger import ALL_COUNTS, Ledger
+from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.edge.netx import write_netx
+from neucodex_lava.edge.simulation import SimulationResult, simulate
 from neucodex_lava.errors import ConfigError
-from neucodex_lava.integer_net import (
-    INPUT,
-    READOUT,
-    Connection,
-    IntegerNet,
-    Neuron,
-    Node,
-    Shape,
-)
+from neucodex_lava.integer_net import IntegerNet
+from neucodex_lava.progress import Progress, progress_bars, silent
+from neucodex_lava.stock_netx import run_stock_netx
 
-REPEATS = 16
-"""`fused` is so much faster that it runs the same input this often to be timed at all."""
+Row = dict[str, Any]
+Case = Callable[[int, Progress], Row]
+BEST_OF = 3
+"""Runs of which the fastest counts: others may keep the machine busy."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A network and its input.
-
-    Attributes:
-        build: seed to network.
-        rate: firing rate of the random input.
-        samples: how many samples both backends run.
-    """
-
-    build: Callable[[int], IntegerNet]
-    rate: float
-    samples: int
+def _small_resnet(seed: int, progress: Progress) -> Row:
+    net = small_resnet(seed)
+    inputs = random_spikes(net, 0.4, samples=4, timesteps=net.timesteps, seed=seed + 1)
+    return _against_reference("small_resnet", net, inputs, 16, progress)
 
 
-class _Builder:
-    """Random residual networks whose layers fire at a moderate rate."""
-
-    def __init__(self, input_shape: Shape, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.shapes: dict[str, Shape] = {INPUT: input_shape}
-        self.nodes: list[Node] = []
-
-    def conv(self, source: str, out: int, kernel: int, stride: int = 1) -> Connection:
-        weight = self.rng.normal(0, 14, (out, self.shapes[source][0], kernel, kernel))
-        even = 2 * np.clip(np.rint(weight), -128, 127).astype(np.int16)
-        pad = kernel // 2
-        return Connection(source, "conv", even, 0, (stride, stride), (pad, pad))
-
-    def add(self, name: str, *connections: Connection) -> str:
-        shape = connections[0].output_shape(self.shapes[connections[0].source])
-        assert shape is not None
-        # Threshold about the spread of the sums at a tenth of the inputs firing.
-        inputs = sum(c.weight[0].size for c in connections if c.kind == "conv")
-        threshold = int(28 * np.sqrt(0.1 * inputs) * 1.2)
-        neuron = Neuron(voltage_decay=2048, threshold=threshold)
-        bias = self.rng.integers(0, threshold // 3, shape[0])
-        self.nodes.append(Node(name, shape, neuron, bias, connections))
-        self.shapes[name] = shape
-        return name
-
-    def block(self, source: str, name: str, width: int, stride: int) -> str:
-        inner = self.add(f"{name}.a", self.conv(source, width, 3, stride))
-        same = self.shapes[source] == self.shapes[inner]
-        shortcut = (
-            Connection(source, "identity", np.array(120))
-            if same
-            else self.conv(source, width, 1, stride)
-        )
-        return self.add(f"{name}.b", self.conv(inner, width, 3), shortcut)
-
-    def readout(self, source: str, classes: int) -> None:
-        weight = 2 * self.rng.integers(-40, 41, (classes, int(np.prod(self.shapes[source]))))
-        link = Connection(source, "dense", weight)
-        bias = np.zeros(classes, int)
-        self.nodes.append(Node("readout", (classes, 1, 1), READOUT, bias, (link,)))
-
-    def net(self, timesteps: int) -> IntegerNet:
-        nodes = tuple(self.nodes)
-        return IntegerNet(self.shapes[INPUT], nodes, len(nodes), timesteps)
+def _resnet18_sp7(seed: int, progress: Progress) -> Row:
+    """ResNet-18 of full width to SP7 with its encoder, T = 2, one image that both sides run."""
+    spec = Spec("resnet18", timesteps=2, split=7, seed=seed)
+    built = build(spec)
+    inputs, images = images_for(spec, 1)
+    row = _against_reference("resnet18_sp7", built.net.edge_part(), inputs, 24, progress)
+    return row | {"input": f"{images}, rate-coded"}
 
 
-def small_resnet(seed: int) -> IntegerNet:
-    """The demo's size: 8x8 digits, widths 16, 32, 64, one block each, cut after the readout."""
-    builder = _Builder((1, 8, 8), seed)
-    at = builder.add("stem", builder.conv(INPUT, 16, 3))
-    for name, width, stride in (("r1", 16, 1), ("r2", 32, 2), ("r3", 64, 2)):
-        at = builder.block(at, name, width, stride)
-    builder.readout(at, 10)
-    return builder.net(timesteps=4)
+def _pilotnet_lif(seed: int, progress: Progress) -> Row:
+    """lava-dl's own NetX on the same file; a longer run less a shorter one leaves out its start."""
+    timesteps = 16
+    net = pilotnet(seed, timesteps)
+    inputs = random_spikes(net, PILOTNET_INPUT_RATE, 5, timesteps, seed + 1)
+    seconds: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pilotnet.net"
+        write_netx(net, path)
+        for samples in (1, len(inputs)):
+            began = time.perf_counter()
+            stock, _ = run_stock_netx(path, net, inputs[:samples])
+            seconds.append(time.perf_counter() - began)
+            progress("pilotnet_lif: stock NetX", len(seconds), 2)
+    baseline_s = (seconds[1] - seconds[0]) / ((len(inputs) - 1) * timesteps)
+    ours = simulate(net, inputs, backend="fused", record=True)
+    twin = run_twin(Executor(net), inputs, record=True)
+    assert ours.spikes is not None
+    assert twin.spikes is not None
+    same = _same("pilotnet_lif", ours.spikes, twin.spikes, ours.ledger, twin.ledger)
+    if not np.array_equal(ours.output, stock):
+        raise AssertionError("pilotnet_lif: fused and stock NetX give different spikes")
+    fast = _fastest(net, inputs, 8)
+    return _row("pilotnet_lif", net, inputs, fast, "stock NetX, pipelined", baseline_s) | {
+        "input": f"random spikes, rate {PILOTNET_INPUT_RATE}",
+        "output_spikes_compared_with_stock": stock.size,
+        "compared_with": "twin",
+        **same,
+    }
 
 
-CASES = {"small_resnet": Case(small_resnet, rate=0.4, samples=4)}
+def _against_reference(
+    name: str, net: IntegerNet, inputs: NDArray[np.uint8], repeats: int, progress: Progress
+) -> Row:
+    """`fused` runs the same samples `repeats` times, since it is too fast to be timed otherwise."""
+    steps = f"{name}: stock Lava"
+    baseline = simulate(
+        net,
+        inputs,
+        backend="reference",
+        schedule="pipelined",
+        record=True,
+        progress=lambda done, total: progress(steps, done, total),
+    )
+    ours = simulate(net, inputs, backend="fused", record=True)
+    assert baseline.spikes is not None
+    assert ours.spikes is not None
+    same = _same(name, ours.spikes, baseline.spikes, ours.ledger, baseline.ledger)
+    if ours.sums is not None and not np.array_equal(ours.sums, baseline.sums):
+        raise AssertionError(f"{name}: the running sums differ")
+    fast = _fastest(net, inputs, repeats)
+    baseline_s = baseline.seconds / baseline.steps
+    return _row(name, net, inputs, fast, "reference, pipelined", baseline_s) | same
 
 
-def run(*, cases: Sequence[str] = tuple(CASES), seed: int = 0) -> dict[str, Any]:
-    """Time all cases.
-
-    Returns:
-        ``{"name": "sim", "cases": [...]}``; ``ours_s`` and ``baseline_s`` are seconds per Lava step,
-        each a timestep of the whole network; ``synops_per_s`` holds for the whole run in Lava,
-        ``kernel_synops_per_s`` for the engine alone.
-
-    Raises:
-        ConfigError: an unknown case.
-    """
-    for name in cases:
-        if name not in CASES:
-            raise ConfigError(f"no benchmark case '{name}'", f"cases: {', '.join(CASES)}")
-    return {"name": "sim", "cases": [_time(name, CASES[name], seed) for name in cases]}
+def _fastest(net: IntegerNet, inputs: NDArray[np.uint8], repeats: int) -> SimulationResult:
+    many = np.concatenate([inputs] * repeats)
+    runs = [simulate(net, many, backend="fused") for _ in range(BEST_OF)]
+    return min(runs, key=lambda r: r.seconds)
 
 
-def _time(name: str, case: Case, seed: int) -> dict[str, Any]:
-    net = case.build(seed)
-    shape = (case.samples, *net.input_shape, net.timesteps)
-    inputs = (np.random.default_rng(seed + 1).random(shape) < case.rate).astype(np.uint8)
-    baseline = simulate(net, inputs, backend="reference", schedule="pipelined")
-    ours = simulate(net, np.concatenate([inputs] * REPEATS), backend="fused")
-    syn_ops = baseline.ledger.total("syn_ops")
-    if ours.ledger.total("syn_ops") != REPEATS * syn_ops:
-        raise AssertionError(f"{name}: the backends count differently")
-    ours_s, baseline_s = ours.seconds / ours.steps, baseline.seconds / baseline.steps
-    timesteps = case.samples * net.timesteps
-    spikes = baseline.ledger.total("axon_out")
-    kernel_s = _kernel_seconds(net, inputs) / timesteps
+def _same(
+    name: str,
+    ours: dict[str, NDArray[np.uint8]],
+    theirs: dict[str, NDArray[np.uint8]],
+    our_ledger: Ledger,
+    their_ledger: Ledger,
+) -> Row:
+    for node, spikes in theirs.items():
+        if not np.array_equal(ours[node], spikes):
+            raise AssertionError(f"{name}: the spikes of node '{node}' differ")
+    if our_ledger.differences(their_ledger):
+        raise AssertionError(f"{name}: the counts differ")
+    return {
+        "spikes_compared": sum(s.size for s in theirs.values()),
+        "counts_compared": sum(getattr(their_ledger, c).size for c in ALL_COUNTS),
+        "differences": 0,
+    }
+
+
+def _row(
+    name: str,
+    net: IntegerNet,
+    inputs: NDArray[np.uint8],
+    ours: SimulationResult,
+    baseline: str,
+    baseline_s: float,
+) -> Row:
+    steps = ours.ledger.samples * ours.ledger.timesteps
+    syn_ops = ours.ledger.total("syn_ops") / steps
+    ours_s = ours.seconds / ours.steps
+    kernel_s = engine_seconds(net, inputs) / (inputs.shape[0] * inputs.shape[-1])
+    neurons = sum(node.size for node in net.edge_nodes)
     return {
         "case": name,
         "ours": "fused, gated",
         "ours_s": ours_s,
-        "baseline": "reference, pipelined",
+        "baseline": baseline,
         "baseline_s": baseline_s,
         "ratio": baseline_s / ours_s,
-        "synops_per_s": syn_ops / timesteps / ours_s,
+        "synops_per_s": syn_ops / ours_s,
         "kernel_s": kernel_s,
-        "kernel_synops_per_s": syn_ops / timesteps / kernel_s,
-        "syn_ops_per_timestep": syn_ops / timesteps,
-        "firing_rate": spikes / timesteps / sum(node.size for node in net.edge_nodes),
+        "kernel_synops_per_s": syn_ops / kernel_s,
+        "syn_ops_per_timestep": syn_ops,
+        "neurons": neurons,
+        "firing_rate": ours.ledger.total("axon_out") / steps / neurons,
     }
 
 
-def _kernel_seconds(net: IntegerNet, inputs: np.ndarray) -> float:
-    engine = FusedEngine(Wiring.of(net, "gated", inputs.shape[-1]))
-    links, nodes = engine.zero_counts(1)
-    frames = np.ascontiguousarray(inputs.transpose(0, 4, 3, 2, 1))
-    best = float("inf")
-    for _ in range(5):
-        began = time.perf_counter()
-        for sample in frames:
-            for t, frame in enumerate(sample):
-                engine.step(frame, t == 0, links[0], nodes[0])
-        best = min(best, time.perf_counter() - began)
-    return best
+CASES: dict[str, Case] = {
+    "small_resnet": _small_resnet,
+    "resnet18_sp7": _resnet18_sp7,
+    "pilotnet_lif": _pilotnet_lif,
+    "kernel": kernel,
+    "cost": cost,
+}
+
+
+def run(
+    *, cases: Sequence[str] = tuple(CASES), seed: int = 0, progress: Progress = silent
+) -> dict[str, Any]:
+    """Time cases, by default all.
+
+    Returns:
+        ``{"name": "sim", "cases": [...]}``; ``ours_s`` and ``baseline_s`` are seconds per Lava step,
+        each a timestep of the whole network; ``synops_per_s`` holds for the whole run in Lava,
+        ``kernel_synops_per_s`` for the engine alone, neurons included.
+
+    Raises:
+        ConfigError: an unknown case.
+        AssertionError: the two sides of a case do not agree.
+    """
+    for name in cases:
+        if name not in CASES:
+            raise ConfigError(f"no benchmark case '{name}'", f"cases: {', '.join(CASES)}")
+    rows: list[Row] = []
+    for name in cases:
+        progress("bench sim", len(rows), len(cases))
+        rows.append(CASES[name](seed, progress))
+    progress("bench sim", len(rows), len(cases))
+    return {"name": "sim", "cases": rows}
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(), indent=1))
+    with progress_bars() as bars:
+        result = run(cases=sys.argv[1:] or tuple(CASES), progress=bars)
+    print(json.dumps(result, indent=1))

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neucodex_lava.errors import MissingDependencyError
+from neucodex_lava.errors import ConfigError, MissingDependencyError
 from neucodex_lava.progress import Progress, silent
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
-def run_bench(name: str, progress: Progress = silent) -> dict[str, Any]:
+def run_bench(name: str, progress: Progress = silent, cases: Sequence[str] = ()) -> dict[str, Any]:
     """Run ``benchmarks/<name>.py``.
 
     Args:
         name: ``sim`` or ``bridge``.
-        progress: told when the benchmark starts and ends.
+        progress: told how far the benchmark is.
+        cases: only these cases of ``sim``; all when empty.
 
     Returns:
         ``{"name", "cases": [{"case", "ours_s", "baseline", "baseline_s", "ratio", ...}]}`` with
@@ -26,19 +28,24 @@ def run_bench(name: str, progress: Progress = silent) -> dict[str, Any]:
 
     Raises:
         MissingDependencyError: installed without the benchmarks.
+        ConfigError: no such case.
     """
     path = FOLDER / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"neucodex_bench_{name}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
+    if not path.is_file():
         raise MissingDependencyError(
             f"the benchmark '{name}' is not installed: '{path}' is missing",
             "run it from a source checkout",
         )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
+    if str(FOLDER.parent) not in sys.path:
+        sys.path.append(str(FOLDER.parent))
+    module = importlib.import_module(f"{FOLDER.name}.{name}")
+    if name == "sim":
+        result: dict[str, Any] = module.run(cases=cases or tuple(module.CASES), progress=progress)
+        return result
+    if cases:
+        raise ConfigError(f"the benchmark '{name}' has no cases to choose from", "leave out --case")
     progress(f"bench {name}", 0, 1)
-    result: dict[str, Any] = module.run()
+    result = module.run()
     progress(f"bench {name}", 1, 1)
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import tyro
 from tyro.conf import Positional
 
 from neucodex_lava.cli.common import Command
@@ -29,12 +30,14 @@ class Bench(Command):
 
     name: Positional[Literal["sim", "bridge"]]
     """sim: Lava fused against stock Lava; bridge: the bridge against a bare gRPC echo."""
+    case: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Only this case of sim; may be given more than once."""
 
     def run(self) -> int:
         """Measure."""
         from neucodex_lava.bench import bench_table, run_bench
 
         with self.progress() as progress:
-            result = run_bench(self.name, progress)
+            result = run_bench(self.name, progress, self.case)
         self.output(result, bench_table(result))
         return 0

@@ -7,12 +7,13 @@ import pytest
 
 from neucodex_lava import bench
 from neucodex_lava.cli.main import run
-from neucodex_lava.errors import MissingDependencyError
+from neucodex_lava.errors import ConfigError, MissingDependencyError
 
 
 @pytest.mark.parametrize(("name", "case"), [("sim", "small_resnet"), ("bridge", "echo_p50")])
 def test_a_benchmark_gives_ratios(name: str, case: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["bench", name, "--json"]) == 0
+    only = ["--case", case] if name == "sim" else []
+    assert run(["bench", name, *only, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["name"] == name
     assert case in [c["case"] for c in result["cases"]]
@@ -25,3 +26,10 @@ def test_without_a_checkout_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(bench, "FOLDER", tmp_path)
     with pytest.raises(MissingDependencyError, match="'sim' is not installed"):
         bench.run_bench("sim")
+
+
+def test_a_case_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no benchmark case 'big'"):
+        bench.run_bench("sim", cases=["big"])
+    with pytest.raises(ConfigError, match="'bridge' has no cases"):
+        bench.run_bench("bridge", cases=["echo_p50"])

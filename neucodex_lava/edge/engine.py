@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neucodex_lava.edge.delays import DelayLine
 from neucodex_lava.edge.layout import Bytes, Ints, build
 from neucodex_lava.edge.wiring import INPUT, NODE_COLUMNS, SYNAPSE_COLUMNS, Wiring
-from neucodex_lava.errors import OverflowInRunError
+from neucodex_lava.errors import DataError, OverflowInRunError
 from neucodex_lava.integer_net import SUM_MAX
 
 
@@ -32,6 +32,7 @@ class FusedEngine:
         self.wiring = wiring
         net = wiring.net
         self.names = [node.name for node in net.nodes]
+        self._frame_shape = net.input_shape[::-1]
         self._sizes = [node.size for node in net.nodes]
         neurons, self._synapses = build(net)
         self._neurons = [neurons[name] for name in self.names]
@@ -86,8 +87,14 @@ class FusedEngine:
             nodes: counts of this step, (nodes, 2), overwritten.
 
         Raises:
+            DataError: a frame of the wrong type or shape.
             OverflowInRunError: a synaptic sum left the 24-bit range.
         """
+        if frame.shape != self._frame_shape or frame.dtype != np.uint8:
+            raise DataError(
+                f"frame is {frame.dtype} {frame.shape}, it must be uint8 (W, H, C) ="
+                f" {self._frame_shape}"
+            )
         links.fill(0)
         if self.wiring.pipelined:
             self._step_pipelined(frame, links, nodes)

@@ -1,4 +1,4 @@
-"""A net laid out for the kernels: weights, reach tables, fan-outs and states, made once.
+"""Synapses laid out for the kernels: weights, reach tables, fan-outs and scratch, made once.
 
 Shapes, strides and types are fixed here, so that nothing is checked or allocated in a timestep.
 """
@@ -10,33 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.kernels import scatter, update
-from neucodex_lava.integer_net import (
-    DECAY_ONE,
-    STATE_SHIFT,
-    Connection,
-    IntegerNet,
-    Node,
-    Shape,
-    worst_case_sums,
-)
+from neucodex_lava.edge.active import list_active
+from neucodex_lava.edge.gather import ROWS_BEFORE_FLUSH, gather
+from neucodex_lava.edge.llvm import LANES
+from neucodex_lava.edge.neurons import Neurons
+from neucodex_lava.edge.reach import sources, targets, windows
+from neucodex_lava.edge.scatter import add_identity, scatter
+from neucodex_lava.integer_net import Connection, IntegerNet, Shape
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
-
-def _targets(connection: Connection, axis: int, n_source: int, n_target: int) -> NDArray[np.int32]:
-    """Target position for (source position, kernel tap) along one axis, -1 for none."""
-    taps = np.arange(connection.weight.shape[2 + axis])[None, :]
-    position = np.arange(n_source)[:, None]
-    stride, padding = connection.stride[axis], connection.padding[axis]
-    offset = taps * connection.dilation[axis] - padding
-    if connection.kind == "conv":
-        target, rest = np.divmod(position - offset, stride)
-    else:
-        target, rest = position * stride + offset, np.zeros((n_source, taps.size), np.int64)
-    target = np.where((rest == 0) & (target >= 0) & (target < n_target), target, -1)
-    return np.ascontiguousarray(target, dtype=np.int32)
+CACHE_LINE = 64
+SCATTER_ROW_NS, SCATTER_CHANNEL_NS = 3.5, 0.04
+"""Measured time to add a row of weights to sums in memory: per row and per output channel, ..."""
+GATHER_ROW_NS = 0.7
+"""... to partial sums in registers, ..."""
+GATHER_RUN_NS = 4.0
+"""... to begin a run of a target's sources, mostly a mispredicted branch, ..."""
+GATHER_TARGET_NS = 8.0
+"""... and to visit a target. Only the choice between two exact ways hangs on them."""
 
 
 def to_hwc(array: NDArray[Any]) -> NDArray[Any]:
@@ -44,121 +37,152 @@ def to_hwc(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(np.moveaxis(array, 0, 2))
 
 
+def aligned_zeros(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    """Zeros that begin at a cache line."""
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    raw = np.zeros(size + CACHE_LINE, np.uint8)
+    skip = -raw.ctypes.data % CACHE_LINE
+    return raw[skip : skip + size].view(kind).reshape(shape)
+
+
 class Synapses:
-    """One connection, laid out for `scatter`; shapes, strides and dtypes are fixed here.
+    """One connection, laid out for the kernels.
 
     Args:
         connection: the connection, already checked by its net.
         source: shape (C, H, W) of the values.
         target: shape (C', H', W') of the node.
         graded: whether the values are multi-bit.
+
+    Attributes:
+        source_view: shape (H, W * C) of the values given to `deliver`.
+        target_view: shape (H', W', C') of the sums.
+        target_rows: number of each target neuron in H W C order in C H W order.
+        gather_from: active sources from which on targets gather; below, sources scatter.
     """
 
     def __init__(
         self, connection: Connection, source: Shape, target: Shape, *, graded: bool
     ) -> None:
-        every, nonzero = connection.fan_out(source, target)
         self.graded = graded
-        # |w * 2^e| <= 256 * 2^7, which int16 holds.
-        weight = connection.effective_weight().astype(np.int16)
-        one_to_one = connection.kind == "identity"
         self.target_rows = to_hwc(np.arange(int(np.prod(target))).reshape(target)).reshape(-1)
+        self.source_view = (source[1], source[2] * source[0])
+        self.target_view = (target[1], target[2], target[0])
+        self._identity = connection.kind == "identity"
+        if self._identity:
+            self._weight = int(connection.effective_weight())
+            return
+        every, nonzero = connection.fan_out(source, target)
         if connection.kind == "dense":
             # A dense layer is a 1x1 convolution of one pixel with C*H*W channels, in H W C order.
-            rows = self.target_rows
             columns = to_hwc(np.arange(int(np.prod(source))).reshape(source)).reshape(-1)
-            self.weight = np.ascontiguousarray(weight[np.ix_(rows, columns)].T)[:, None, None, :]
-            self.source_view = (1, 1, columns.size)
-            self.target_view = (1, 1, rows.size)
-            self.target_y = self.target_x = np.zeros((1, 1), np.int32)
-            self.in_per_group = columns.size
-        else:
-            self.source_view = (source[1], source[2], source[0])
-            self.target_view = (target[1], target[2], target[0])
-            if one_to_one:
-                self.weight = np.full((source[0], 1, 1, 1), weight, np.int16)
-                self.target_y = np.arange(source[1], dtype=np.int32)[:, None]
-                self.target_x = np.arange(source[2], dtype=np.int32)[:, None]
-                self.in_per_group = 1
-            else:
-                self.weight = _scatter_layout(connection, weight)
-                self.target_y = _targets(connection, 0, source[1], target[1])
-                self.target_x = _targets(connection, 1, source[2], target[2])
-                self.in_per_group = source[0] // connection.groups
-        self.fan_out = to_hwc(every).reshape(self.source_view)
-        self.fan_out_nonzero = to_hwc(nonzero).reshape(self.source_view)
+            weight = connection.weight[np.ix_(self.target_rows, columns)][:, :, None, None]
+            connection = Connection(connection.source, "conv", weight, connection.exponent)
+            self.source_view, self.target_view = (1, columns.size), (1, 1, self.target_rows.size)
+            source, target = (columns.size, 1, 1), (self.target_rows.size, 1, 1)
+        self._fan_out, self._fan_out_nonzero = (
+            to_hwc(m).reshape(self.source_view).astype(np.int32) for m in (every, nonzero)
+        )
+        channels, height, width = source
+        self._pixel_of = np.repeat(np.arange(width, dtype=np.int32), channels)
+        self._start = np.zeros(height * width + 1, np.int64)
+        self._index = np.zeros(height * width * channels, np.int32)
+        self._target_y, self._target_x = (
+            targets(connection, axis, source[1 + axis], target[1 + axis]) for axis in (0, 1)
+        )
+        self._source_y = sources(connection, 0, height, target[1])
+        self._windows = windows(connection, source, target[2])
+        self._in_per_group = channels // connection.groups
+        self._out_per_group = target[0] // connection.groups
+        self._scale = 2 << connection.exponent
+        self._weights = _lay_out(connection, self._out_per_group)
+        self._items = len(self._weights) * target[1]
+        self._limit = ROWS_BEFORE_FLUSH[graded]
+        self._part = aligned_zeros((self._weights.shape[-1],), np.int32 if graded else np.int16)
+        self.gather_from = self._break_even(int(every.sum()), connection.groups)
+
+    def _break_even(self, synapses: int, groups: int) -> float:
+        """Active sources from which on `gather` is faster than `scatter`."""
+        if groups > 1:
+            return float("inf")
+        blocks, taps, _, lanes = self._weights.shape
+        pixels = self.target_view[0] * self.target_view[1]
+        runs = taps * self._windows.shape[1]
+        visits_ns = blocks * pixels * (GATHER_TARGET_NS + runs * GATHER_RUN_NS)
+        rows = blocks * synapses / (self._index.size * self._out_per_group)
+        saved_ns = SCATTER_ROW_NS + lanes * SCATTER_CHANNEL_NS - GATHER_ROW_NS
+        return visits_ns / (rows * saved_ns) if rows else float("inf")
 
     def deliver(self, values: Bytes, acc: NDArray[Any], counts: Ints) -> None:
-        """Run `scatter` for values of `source_view` into sums of `target_view`."""
-        scatter(
+        """Add the weights of active sources to the synaptic sums of their targets, and count.
+
+        Args:
+            values: spikes or graded values, uint8 of `source_view`, contiguous.
+            acc: int32 or int64 of `target_view`, contiguous, added to.
+            counts: int64 (4,): spikes_in, syn_ops, syn_ops_nonzero, macs, added to.
+        """
+        if self._identity:
+            add_identity(values.reshape(-1), self._weight, self.graded, acc.reshape(-1), counts)
+            return
+        listed = self._start, self._index
+        active = list_active(
             values,
-            self.weight,
-            self.target_y,
-            self.target_x,
-            self.in_per_group,
-            self.fan_out,
-            self.fan_out_nonzero,
+            self._pixel_of,
+            self._fan_out,
+            self._fan_out_nonzero,
             self.graded,
-            acc,
+            *listed,
             counts,
         )
+        if active == 0:
+            return
+        if active < self.gather_from:
+            scatter(
+                values,
+                *listed,
+                self._weights,
+                self._pixel_of,
+                self._target_y,
+                self._target_x,
+                self._in_per_group,
+                self._out_per_group,
+                self._scale,
+                self.graded,
+                acc,
+            )
+        else:
+            gather(
+                values,
+                *listed,
+                self._weights,
+                self._source_y,
+                self._windows,
+                self._scale,
+                self._limit,
+                0,
+                self._items,
+                self._part,
+                acc,
+            )
 
 
-def _scatter_layout(connection: Connection, weight: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Weights as (in, ky, kx, out per group)."""
+def _lay_out(connection: Connection, out_per_group: int) -> NDArray[np.int8]:
+    """Weights / 2 as (blocks, ky, kx * in, lanes), the last block filled up with zeros."""
+    half = (connection.weight // 2).astype(np.int8)
     if connection.kind == "conv_transpose":
-        return np.ascontiguousarray(weight.transpose(0, 2, 3, 1))
-    out, per_group, ky, kx = weight.shape
-    grouped = weight.reshape(connection.groups, out // connection.groups, per_group, ky, kx)
-    grouped = grouped.transpose(0, 2, 3, 4, 1)
-    return np.ascontiguousarray(grouped.reshape(-1, ky, kx, out // connection.groups))
-
-
-class Neurons:
-    """State and parameters of one node, laid out for `update`.
-
-    Attributes:
-        acc: synaptic sums (H, W, C); int32 where they fit whatever the input, else int64.
-        potential: v after reset, int32 (H, W, C).
-    """
-
-    def __init__(self, node: Node, input_bits: int) -> None:
-        channels, height, width = node.shape
-        shape = (height, width, channels)
-        fits = max(worst_case_sums(node, input_bits)) < 1 << 31
-        self.acc: NDArray[Any] = np.zeros(shape, np.int32 if fits else np.int64)
-        self.current = np.zeros(shape, np.int32)
-        self.potential = np.zeros(shape, np.int32)
-        self.overflow = np.zeros(3, np.int64)
-        self._bias = node.bias.astype(np.int64) << STATE_SHIFT
-        self._keep_current = DECAY_ONE - node.neuron.current_decay
-        self._keep_potential = DECAY_ONE - node.neuron.voltage_decay
-        self._threshold = node.neuron.threshold << STATE_SHIFT
-        self._readout = node.neuron.is_readout
-        flat = (height * width, channels)
-        self._flat = [a.reshape(flat) for a in (self.acc, self.current, self.potential)]
-        self._flat_shape = flat
-
-    def reset(self) -> None:
-        """Back to the state at the start of a sample."""
-        self.current.fill(0)
-        self.potential.fill(0)
-
-    def step(self, spikes: Bytes) -> int:
-        """Run `update`, writing uint8 (H, W, C) spikes; returns how many there are."""
-        acc, current, potential = self._flat
-        return update(
-            acc,
-            current,
-            potential,
-            spikes.reshape(self._flat_shape),
-            self._bias,
-            self._keep_current,
-            self._keep_potential,
-            self._threshold,
-            self._readout,
-            self.overflow,
-        )
+        half = half.transpose(0, 2, 3, 1)
+    else:
+        out, per_group, ky, kx = half.shape
+        half = half.reshape(connection.groups, out_per_group, per_group, ky, kx)
+        half = half.transpose(0, 2, 3, 4, 1).reshape(-1, ky, kx, out_per_group)
+    channels, ky, kx, out = half.shape
+    lanes = next((n for n in LANES if n >= out), LANES[-1])
+    blocks = -(-out // lanes)
+    full = aligned_zeros((blocks, ky, kx, channels, lanes), np.int8)
+    for block in range(blocks):
+        some = half[..., block * lanes : (block + 1) * lanes]
+        full[block, ..., : some.shape[-1]] = some.transpose(1, 2, 0, 3)
+    return full.reshape(blocks, ky, kx * channels, lanes)
 
 
 def build(net: IntegerNet) -> tuple[dict[str, Neurons], list[Synapses]]:

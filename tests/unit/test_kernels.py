@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from engine_runs import assert_as_plain
-from plain import leaky_net, load_join_net, run_plain, synapse
+from plain import decay, leaky_net, load_join_net, run_plain, synapse
 
 from neucodex_lava.edge.engine import FusedEngine
-from neucodex_lava.edge.layout import Neurons, Synapses, to_hwc
+from neucodex_lava.edge.layout import Synapses, to_hwc
+from neucodex_lava.edge.neurons import Neurons
 from neucodex_lava.edge.wiring import Wiring, check_inputs
 from neucodex_lava.errors import ConfigError, DataError, OverflowInRunError
-from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
+from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node, Shape
 
 
 @pytest.mark.parametrize("schedule", ["gated", "pipelined"])
@@ -49,13 +50,34 @@ def test_early_stop_is_the_truncated_ledger() -> None:
     assert (ledger.syn_ops[0] == links[1:, :, 1].T).all()
 
 
+def check_delivery(
+    link: Connection, source: Shape, target: Shape, values: np.ndarray, high: int, kind: type
+) -> None:
+    """Sums and counts of both ways, of values (C, H, W), are those of plain loops."""
+    graded = high > 1
+    every, nonzero = link.fan_out(source, target)
+    active = values != 0
+    ops = [(every * active).sum(), (nonzero * active).sum(), 0]
+    counted = [active.sum(), *([0, 0, ops[0]] if graded else ops)]
+    expected = to_hwc(synapse(link, values, target)).astype(kind)
+    compiled = Synapses(link, source, target, graded=graded)
+    assert (compiled.gather_from == np.inf) == (link.groups > 1)
+    ways = [np.inf] if link.groups > 1 else [0.0, np.inf]
+    for compiled.gather_from in ways:
+        acc = np.ones(compiled.target_view, kind)
+        counts = np.ones(4, np.int64)
+        compiled.deliver(to_hwc(values.astype(np.uint8)).reshape(compiled.source_view), acc, counts)
+        assert np.array_equal(acc.reshape(expected.shape), expected + 1)
+        assert (counts - 1).tolist() == counted
+
+
 @pytest.mark.parametrize("kind", ["conv", "conv_transpose"])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (2, 3)])
-@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1), (1, 2)])
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("graded", [False, True])
-def test_scatter_is_the_convolution(
-    kind: str, stride: tuple[int, int], dilation: tuple[int, int], groups: int, graded: bool
+@pytest.mark.parametrize("high", [1, 15])
+def test_scatter_and_gather_are_the_convolution(
+    kind: str, stride: tuple[int, int], dilation: tuple[int, int], groups: int, high: int
 ) -> None:
     rng = np.random.default_rng(0)
     source = (4, 7, 6)
@@ -64,18 +86,78 @@ def test_scatter_is_the_convolution(
     link = Connection("input", kind, weight, 2, stride, (1, 0), dilation, groups=groups)  # type: ignore[arg-type]
     target = link.output_shape(source)
     assert target is not None
-    high = 16 if graded else 2
-    values = (rng.random(source) < 0.4) * rng.integers(1, high, source)
-    compiled = Synapses(link, source, target, graded=graded)
-    acc = np.zeros(compiled.target_view, np.int64)
-    counts = np.zeros(4, np.int64)
-    compiled.deliver(to_hwc(values.astype(np.uint8)), acc, counts)
-    assert np.array_equal(acc, to_hwc(synapse(link, values, target)))
-    every, nonzero = link.fan_out(source, target)
-    active = values != 0
-    ops = [(every * active).sum(), (nonzero * active).sum(), 0]
-    expected = [0, 0, ops[0]] if graded else ops
-    assert counts.tolist() == [active.sum(), *expected]
+    values = (rng.random(source) < 0.4) * rng.integers(1, high + 1, source)
+    check_delivery(link, source, target, values, high, np.int64)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+@pytest.mark.parametrize("high", [1, 255])
+@pytest.mark.parametrize(
+    ("channels", "out", "groups"),
+    [(1, 16, 1), (3, 64, 1), (70, 10, 1), (64, 33, 1), (16, 150, 1), (40, 40, 40), (8, 140, 2)],
+)
+def test_every_number_of_channels_and_lanes(
+    channels: int, out: int, groups: int, high: int, kind: type
+) -> None:
+    rng = np.random.default_rng(channels)
+    source = (channels, 5, 6)
+    weight = 2 * rng.integers(-128, 128, (out, channels // groups, 3, 3))
+    link = Connection("input", "conv", weight, 0, (1, 2), (1, 4), groups=groups)
+    target = link.output_shape(source)
+    assert target is not None
+    for rate in (0.02, 0.3, 1):
+        values = (rng.random(source) < rate) * rng.integers(1, high + 1, source)
+        check_delivery(link, source, target, values, high, kind)
+
+
+@pytest.mark.parametrize("high", [1, 255])
+@pytest.mark.parametrize("weight", [-256, 254])
+def test_partial_sums_do_not_overflow(weight: int, high: int) -> None:
+    size = 3 * 256 + 7 if high == 1 else 2 * 65_536 + 5
+    link = Connection("input", "dense", np.full((17, size), weight), 7)
+    values = np.full((size, 1, 1), high)
+    check_delivery(link, (size, 1, 1), (17, 1, 1), values, high, np.int64)
+
+
+@pytest.mark.parametrize("high", [1, 15])
+def test_identity_is_one_synapse_each(high: int) -> None:
+    rng = np.random.default_rng(0)
+    for weight in (-256, 0, 6):
+        link = Connection("input", "identity", np.array(weight), 3)
+        values = (rng.random((3, 4, 5)) < 0.4) * rng.integers(1, high + 1, (3, 4, 5))
+        compiled = Synapses(link, (3, 4, 5), (3, 4, 5), graded=high > 1)
+        acc, counts = np.ones(compiled.target_view, np.int32), np.zeros(4, np.int64)
+        compiled.deliver(to_hwc(values.astype(np.uint8)).reshape(compiled.source_view), acc, counts)
+        assert np.array_equal(acc, to_hwc(values) * weight * 8 + 1)
+        active = int((values != 0).sum())
+        ops = [active, active if weight else 0, 0] if high == 1 else [0, 0, active]
+        assert counts.tolist() == [active, *ops]
+
+
+@pytest.mark.parametrize("decays", [(4096, 2048), (3000, 700), (0, 0), (1, 4095)])
+def test_fast_rows_update_as_exact_ones_do(decays: tuple[int, int]) -> None:
+    """Rows with and without a sum near the limit beside each other, over several timesteps."""
+    rng = np.random.default_rng(3)
+    link = Connection("input", "identity", np.array(2))
+    bias = rng.integers(-4096, 4096, 3)
+    node = Node("n", (3, 8, 7), Neuron(*decays, 9000), bias, (link,), sum_bound=10)
+    neurons = Neurons(node, 1)
+    spikes = np.zeros((8, 7, 3), np.uint8)
+    u = v = np.zeros((8, 7, 3), np.int64)
+    for _ in range(6):
+        a = rng.integers(-131_000, 131_000, u.shape) // rng.choice([1, 8, 4000], (8, 1, 1))
+        neurons.acc[:] = a
+        fired = neurons.step(spikes)
+        u = decay(u, decays[0]) + (a << 6)
+        u = np.where(u > 2**23, u - 2**24, u)
+        u = np.where(u <= -(2**23), u + 2**24, u)
+        v = np.clip(decay(v, decays[1]) + u + (bias << 6), -(2**23) + 1, 2**23 - 1)
+        assert np.array_equal(spikes, v > 9000 << 6)
+        assert fired == spikes.sum()
+        v = np.where(spikes, 0, v)
+        assert np.array_equal(neurons.current, u)
+        assert np.array_equal(neurons.potential, v)
+        assert not neurons.acc.any()
 
 
 def test_neuron_wraps_clips_and_reports_as_stock_lava_does() -> None:
@@ -108,6 +190,19 @@ def test_overflow_fails_the_run_with_node_and_timestep() -> None:
     engine.step(blank, True, links[0], nodes[0])
     with pytest.raises(OverflowInRunError, match="'wide', sample 0, timestep 2.* 520192 "):
         engine.step(blank + 1, False, links[0], nodes[0])
+
+
+def test_a_frame_of_another_shape_or_type_is_refused() -> None:
+    net, _, _ = load_join_net(3)
+    engine = FusedEngine(Wiring.of(net, "gated"))
+    links, nodes = engine.zero_counts(1)
+    for frame in (
+        np.zeros((4, 3, 1), np.uint8),
+        np.zeros((1, 1, 1), np.uint8),
+        np.zeros((4, 4, 1), np.int32),
+    ):
+        with pytest.raises(DataError, match=r"uint8 \(W, H, C\) = \(4, 4, 1\)"):
+            engine.step(frame, True, links[0], nodes[0])
 
 
 def test_bad_wiring_and_input_are_named() -> None:

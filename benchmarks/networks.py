@@ -99,8 +99,9 @@ def build(spec: Spec, calibration: int = 16, activity: float = 1.0) -> Built:
         bottleneck = BottleneckConfig(spec.split, spec.channels, spec.stride)
         model = insert_bottleneck(model, bottleneck)
     spikes, images = images_for(spec, calibration, first=1000)
-    set_rates(model, torch.from_numpy(np.moveaxis(spikes, -1, 0).copy()).float(), activity)
-    model.quantise()
+    x = torch.from_numpy(np.moveaxis(spikes, -1, 0).copy()).float()
+    set_rates(model, x, activity)
+    model.quantise(x)
     return Built(model.eval(), to_integer_net(model), images)
 
 

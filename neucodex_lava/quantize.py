@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,11 +12,13 @@ from neucodex_lava.integer_net import (
     DECAY_ONE,
     EXPONENT_MAX,
     READOUT,
+    SUM_MAX,
     WEIGHT_MAX,
     Connection,
     IntegerNet,
     Neuron,
     Node,
+    worst_case_sums,
 )
 from neucodex_lava.models.blocks import VOLTAGE_DECAY, SpikingBlock, Synapses
 from neucodex_lava.models.split import SplitModel
@@ -43,7 +47,12 @@ def _node(block: SpikingBlock) -> Node:
         neuron = Neuron(DECAY_ONE, int(DECAY_ONE * VOLTAGE_DECAY), int(threshold))
     bias = block.integer_bias().cpu().numpy().astype(np.int32)
     links = tuple(_connection(block, link) for link in block.links())
-    return Node(block.name, block.shape, neuron, bias, links)
+    node = Node(block.name, block.shape, neuron, bias, links)
+    if not block.readout:
+        return node
+    # A pooled readout of large maps: its gain left measured sums a margin, every run is checked.
+    room = SUM_MAX // block.timesteps - int(np.abs(bias).max())
+    return replace(node, sum_bound=room) if max(worst_case_sums(node)) > room else node
 
 
 def _connection(block: SpikingBlock, link: Synapses) -> Connection:

@@ -47,6 +47,10 @@ NORM_EPS = 1e-2
 size, and one such channel would take the whole node's 8-bit range."""
 HEADROOM = 0.9
 """Share of each limit that a gain may use, so that weights may still grow while training."""
+FINE_WEIGHT = 64
+"""A readout whose largest weight would be smaller than this is too coarse."""
+MEASURED_MARGIN = 4.0
+"""How much larger than measured a readout's sums may become before they overflow."""
 
 
 def round_straight_through(x: Tensor) -> Tensor:
@@ -223,8 +227,18 @@ class SpikingBlock(nn.Module):
         threshold = 1.0 if self.readout else 2.0 * gain
         self.neuron = self._neuron(threshold, 1).to(next(self.parameters()).device)
 
-    def choose_gain(self, input_bits: int = 1) -> float:
-        """The largest gain whose weights, biases and sums stay within `HEADROOM` of the limits."""
+    def choose_gain(self, input_bits: int = 1, measured: float = 0.0) -> float:
+        """The largest gain whose weights, biases and sums stay within `HEADROOM` of the limits.
+
+        Args:
+            input_bits: of the network's input.
+            measured: of a readout, the largest running sum seen (float phase). Where the sum over all
+                possible inputs would leave it too coarse weights, `MEASURED_MARGIN` times this one
+                must fit instead.
+
+        Raises:
+            NetError: the gain would be below 2, or leave a readout no weights.
+        """
         with torch.no_grad():
             largest_weight, bias = 0.0, torch.zeros(self.shape[0])
             positive, negative = torch.zeros(self.shape[0]), torch.zeros(self.shape[0])
@@ -243,16 +257,18 @@ class SpikingBlock(nn.Module):
                 positive = positive + scale * repeat * weight.clamp(min=0).sum(axes)
                 negative = negative + scale * repeat * (-weight).clamp(min=0).sum(axes)
             largest_bias = float(bias.abs().max())
-            sums = [float(positive.max())]
             if self.readout:
                 both = torch.maximum(positive, negative) + bias.abs()
-                sums.append(self.timesteps * float(both.max()))
+                largest_sum = self.timesteps * float(both.max())
+                if measured and largest_weight * SUM_MAX < FINE_WEIGHT * largest_sum:
+                    largest_sum = min(largest_sum, MEASURED_MARGIN * measured)
             else:
-                sums.append(float((negative + bias.abs()).max()) / VOLTAGE_DECAY)
+                down = float((negative + bias.abs()).max()) / VOLTAGE_DECAY
+                largest_sum = max(float(positive.max()), down)
             bounds = [
                 WEIGHT_MAX / max(largest_weight, 1e-9),
                 BIAS_MAX / max(largest_bias, 1e-9),
-                SUM_MAX / max(*sums, 1e-9),
+                SUM_MAX / max(largest_sum, 1e-9),
                 THRESHOLD_MAX / 2,
             ]
         limit = HEADROOM * min(bounds)
@@ -263,6 +279,12 @@ class SpikingBlock(nn.Module):
                 "train longer, or with a smaller learning rate: a layer has died or exploded",
             )
         if self.readout:
+            if limit * largest_weight < 2:
+                raise NetError(
+                    f"node '{self.name}' cannot be quantised: its sums over {self.timesteps} timesteps"
+                    f" leave it weights of at most {limit * largest_weight:.2g}, all of them 0",
+                    "give it a smaller map (a larger stem stride), or fewer timesteps",
+                )
             return limit
         if joins:
             return float(largest_even_mantissa(limit))

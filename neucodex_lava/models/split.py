@@ -92,9 +92,29 @@ class SplitModel(nn.Module):
             block.set_gain(float(gains[block.name]))
         self.train(self.training)
 
-    def quantise(self) -> None:
-        """Enter the integer phase: choose every block's gain from its folded weights."""
-        self.set_gains({b.name: b.choose_gain(self.input_bits) for b in self.block_list()})
+    def quantise(self, x: Tensor | None = None) -> None:
+        """Enter the integer phase: choose every block's gain from its folded weights.
+
+        Args:
+            x: inputs (T_max, N, C, H, W), by which the readout's sums are measured where their worst
+                case over all possible inputs is out of the chip's reach.
+
+        Raises:
+            NetError: a block that no gain fits.
+        """
+        largest = 0.0
+        if x is not None:
+            was_training = self.training
+            with torch.no_grad():
+                sums = self.eval()(x) * torch.arange(1, len(x) + 1, device=x.device)[:, None, None]
+            self.train(was_training)
+            largest = float(sums.abs().max())
+        self.set_gains(
+            {
+                b.name: b.choose_gain(self.input_bits, largest if b.readout else 0.0)
+                for b in self.block_list()
+            }
+        )
 
     def train(self, mode: bool = True) -> SplitModel:
         """Training mode; in the integer phase the batch norms stay frozen."""

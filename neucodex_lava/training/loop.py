@@ -77,7 +77,8 @@ def fit(
         started = time.perf_counter()
         if epoch >= config.epochs and not model.integer:
             calibrate_batch_norm(model, run, train_set)
-            model.quantise()
+            first, _ = next(ordered_batches(train_set, run.data, config.batch_size))
+            model.quantise(first)
             optimiser = _optimiser(model, config.weight_decay)
         model.train()
         total_loss, correct, seen = 0.0, 0, 0

@@ -6,7 +6,7 @@ import torch
 
 from neucodex_lava.cloud.executor import Executor, run_twin
 from neucodex_lava.config import RESNETS, BottleneckConfig, ResNetConfig
-from neucodex_lava.errors import ConfigError
+from neucodex_lava.errors import ConfigError, NetError
 from neucodex_lava.integer_net import THRESHOLD_MAX, IntegerNet
 from neucodex_lava.models.backbones.resnet import build_resnet
 from neucodex_lava.models.blocks import largest_even_mantissa
@@ -106,6 +106,38 @@ def test_gains_use_the_range_and_stay_in_it() -> None:
         for c in node.connections:
             if c.kind == "identity":
                 assert 2 * int(c.effective_weight()) == node.neuron.threshold
+
+
+def pooled_readout(timesteps: int, measure: bool) -> tuple[SplitModel, np.ndarray]:
+    """A readout that averages maps of 20x20: its worst case leaves it next to no weights."""
+    torch.manual_seed(2)
+    model = build_resnet(TINY, (2, 40, 40), 5, timesteps)
+    x = np.random.default_rng(4).integers(0, 2, (2, 2, 40, 40, timesteps)).astype(np.uint8)
+    batch = torch.from_numpy(np.moveaxis(x, -1, 0).copy()).float()
+    for _ in range(20):
+        model(batch)
+    model.quantise(batch if measure else None)
+    return model.eval(), x
+
+
+def test_a_readout_that_cannot_rest_on_the_worst_case_rests_on_measured_sums() -> None:
+    worst, _ = pooled_readout(8, measure=False)
+    model, x = pooled_readout(8, measure=True)
+    coarse, net = to_integer_net(worst), to_integer_net(model)
+    assert coarse.nodes[-1].sum_bound is None
+    assert int(np.abs(coarse.nodes[-1].connections[0].weight).max()) < 64
+    assert model.readout.gain > 2 * worst.readout.gain
+    bias = int(np.abs(net.nodes[-1].bias).max())
+    assert net.nodes[-1].sum_bound == 131_071 // 8 - bias
+    assert all(node.sum_bound is None for node in net.nodes[:-1])
+    run, twin = model.run_slayer(x), run_twin(Executor(net), x)
+    np.testing.assert_array_equal(run.sums, twin.sums)
+    assert 131_071 / 8 < np.abs(run.sums).max() < 131_071 / 3, "a margin of four, times 0.9"
+
+
+def test_a_readout_without_weights_is_refused() -> None:
+    with pytest.raises(NetError, match="sums over 400 timesteps leave it weights of at most"):
+        pooled_readout(400, measure=False)
 
 
 @pytest.mark.parametrize("limit", [2.0, 3.9, 253.9, 254, 255.9, 256, 300.4, 840.0, 12_345.6])

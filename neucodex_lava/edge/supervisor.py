@@ -22,7 +22,8 @@ from typing import Any
 
 from lava.magma.compiler.compiler_graphs import find_processes
 from lava.magma.core.process.message_interface_enum import ActorType
-from lava.magma.core.process.process import AbstractProcess, ProcessServer
+from lava.magma.core.process.process import AbstractProcess, LogConfig, ProcessServer
+from lava.magma.core.process.variable import VarServer
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
@@ -147,6 +148,7 @@ class SupervisedRun:
             self._processes |= {id(p) for p in ProcessServer().processes} - before
             # Lava adds a handler with every compilation; messages would be printed many times.
             compiler_log.handlers[:] = handlers
+            _drop_handlers()
 
     def __enter__(self) -> SupervisedRun:
         return self
@@ -261,8 +263,7 @@ class SupervisedRun:
             if self._runtime is not None:
                 self._release(self._runtime)
             self._runtime = None
-            server = ProcessServer()
-            server.processes[:] = [p for p in server.processes if id(p) not in self._processes]
+            _forget(self._processes)
 
     def _release(self, runtime: _Runtime) -> None:
         runtime._is_started = runtime._is_running = False  # pyright: ignore[reportPrivateUsage]
@@ -282,6 +283,19 @@ class SupervisedRun:
         infrastructure: Any = runtime._messaging_infrastructure  # pyright: ignore[reportPrivateUsage]
         if infrastructure is not None and infrastructure.smm is not None:
             _release_memory(infrastructure.smm)
+
+
+def _forget(processes: set[int]) -> None:
+    """Take processes, by id, out of Lava's registers, which would hold all that were ever made."""
+    server, variables = ProcessServer(), VarServer()
+    server.processes[:] = [p for p in server.processes if id(p) not in processes]
+    variables.vars[:] = [v for v in variables.vars if id(v.process) not in processes]
+
+
+def _drop_handlers() -> None:
+    """Take Lava's handlers off the root logger: one for every process, so all say everything again."""
+    root, form = logging.getLogger(), LogConfig().format
+    root.handlers[:] = [h for h in root.handlers if getattr(h.formatter, "_fmt", "") != form]
 
 
 def _release_memory(memory: Any) -> None:

@@ -73,7 +73,12 @@ class PyRangeWatchModel(PyLoihiProcessModel):
         self._potential: Any = 0
 
     def run_spk(self) -> None:
-        sums = self.a_in.recv().astype(np.int64)
+        received = self.a_in.recv()
+        limit = STATE_MAX >> 6
+        forgets = not self._keep and self._bias is None
+        if forgets and received.max() <= limit and received.min() > -limit:
+            return
+        sums = received.astype(np.int64)
         step = self.time_step - 1
         if (step - self.proc_params["offset"]) % self.proc_params["interval"] == 0:
             self._current = self._potential = 0

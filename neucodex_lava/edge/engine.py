@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from neucodex_lava.edge.delays import DelayLine
 from neucodex_lava.edge.layout import Bytes, Ints, build
 from neucodex_lava.edge.wiring import INPUT, NODE_COLUMNS, SYNAPSE_COLUMNS, Wiring
+from neucodex_lava.edge.workers import Workers
 from neucodex_lava.errors import DataError, OverflowInRunError
 from neucodex_lava.integer_net import SUM_MAX
 
@@ -22,19 +23,21 @@ class FusedEngine:
 
     Args:
         wiring: the edge part and its schedule.
+        threads: threads that share the work of large layers; the helpers begin in the process that
+            steps, with the first such layer.
 
     Attributes:
         wiring: the same.
         names: node names, in network order.
     """
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, wiring: Wiring, *, threads: int = 1) -> None:
         self.wiring = wiring
         net = wiring.net
         self.names = [node.name for node in net.nodes]
         self._frame_shape = net.input_shape[::-1]
         self._sizes = [node.size for node in net.nodes]
-        neurons, self._synapses = build(net)
+        neurons, self._synapses = build(net, Workers(threads))
         self._neurons = [neurons[name] for name in self.names]
         self._offsets = [wiring.offset(name) for name in self.names]
         self._spikes: dict[str, Bytes] = {}
@@ -68,7 +71,9 @@ class FusedEngine:
     def _warm_up(self) -> None:
         """Compile or load every kernel variant, so that forked processes inherit them."""
         counts = np.zeros(SYNAPSE_COLUMNS, np.int64)
-        for k in range(len(self._synapses)):
+        for synapses, acc in zip(self._synapses, self._targets):
+            synapses.warm_up(acc)
+        for k in self._lines:
             self._deliver(k, 0, counts, 0)
         for name, neurons in zip(self.names, self._neurons):
             neurons.step(self._spikes[name][0])

@@ -16,6 +16,7 @@ from neucodex_lava.edge.llvm import LANES
 from neucodex_lava.edge.neurons import Neurons
 from neucodex_lava.edge.reach import sources, targets, windows
 from neucodex_lava.edge.scatter import add_identity, scatter
+from neucodex_lava.edge.workers import Workers
 from neucodex_lava.integer_net import Connection, IntegerNet, Shape
 
 Bytes = NDArray[np.uint8]
@@ -30,6 +31,11 @@ GATHER_RUN_NS = 4.0
 """... to begin a run of a target's sources, mostly a mispredicted branch, ..."""
 GATHER_TARGET_NS = 8.0
 """... and to visit a target. Only the choice between two exact ways hangs on them."""
+
+
+SHARED_FROM_NS = 150_000
+"""Work that another thread is worth waking up for."""
+ALONE = Workers(1)
 
 
 def to_hwc(array: NDArray[Any]) -> NDArray[Any]:
@@ -53,17 +59,26 @@ class Synapses:
         source: shape (C, H, W) of the values.
         target: shape (C', H', W') of the node.
         graded: whether the values are multi-bit.
+        workers: who shares the work where there is much of it.
 
     Attributes:
         source_view: shape (H, W * C) of the values given to `deliver`.
         target_view: shape (H', W', C') of the sums.
         target_rows: number of each target neuron in H W C order in C H W order.
         gather_from: active sources from which on targets gather; below, sources scatter.
+        share_from: active sources from which on all threads gather.
     """
 
     def __init__(
-        self, connection: Connection, source: Shape, target: Shape, *, graded: bool
+        self,
+        connection: Connection,
+        source: Shape,
+        target: Shape,
+        *,
+        graded: bool,
+        workers: Workers = ALONE,
     ) -> None:
+        self._workers = workers
         self.graded = graded
         self.target_rows = to_hwc(np.arange(int(np.prod(target))).reshape(target)).reshape(-1)
         self.source_view = (source[1], source[2] * source[0])
@@ -98,20 +113,34 @@ class Synapses:
         self._weights = _lay_out(connection, self._out_per_group)
         self._items = len(self._weights) * target[1]
         self._limit = ROWS_BEFORE_FLUSH[graded]
-        self._part = aligned_zeros((self._weights.shape[-1],), np.int32 if graded else np.int16)
-        self.gather_from = self._break_even(int(every.sum()), connection.groups)
+        # A row for each thread, so far apart that no cache line is written by two.
+        self._parts = aligned_zeros((workers.threads, 64), np.int32 if graded else np.int16)
+        self._parts = self._parts[:, : self._weights.shape[-1]]
+        self._estimate(int(every.sum()), connection.groups)
 
-    def _break_even(self, synapses: int, groups: int) -> float:
-        """Active sources from which on `gather` is faster than `scatter`."""
-        if groups > 1:
-            return float("inf")
+    def _estimate(self, synapses: int, groups: int) -> None:
+        """Set what the ways cost: from which activity on to gather, from which on with all threads."""
         blocks, taps, _, lanes = self._weights.shape
         pixels = self.target_view[0] * self.target_view[1]
         runs = taps * self._windows.shape[1]
         visits_ns = blocks * pixels * (GATHER_TARGET_NS + runs * GATHER_RUN_NS)
+        # Rows of weights that one active source reaches, on average.
         rows = blocks * synapses / (self._index.size * self._out_per_group)
         saved_ns = SCATTER_ROW_NS + lanes * SCATTER_CHANNEL_NS - GATHER_ROW_NS
-        return visits_ns / (rows * saved_ns) if rows else float("inf")
+        never = groups > 1 or rows == 0
+        self.gather_from = float("inf") if never else visits_ns / (rows * saved_ns)
+        beyond_ns = SHARED_FROM_NS - visits_ns
+        self.share_from = float("inf") if never else beyond_ns / (rows * GATHER_ROW_NS)
+        if self._workers.threads == 1:
+            self.share_from = float("inf")
+
+    def warm_up(self, acc: NDArray[Any]) -> None:
+        """Compile or load every kernel that `deliver` may call; leaves all as it was."""
+        blank = np.zeros(self.source_view, np.uint8)
+        self.deliver(blank, acc, np.zeros(4, np.int64))
+        if not self._identity:
+            self._scatter(blank, acc)
+            self._gather(blank, acc, 0, 1)
 
     def deliver(self, values: Bytes, acc: NDArray[Any], counts: Ints) -> None:
         """Add the weights of active sources to the synaptic sums of their targets, and count.
@@ -124,46 +153,58 @@ class Synapses:
         if self._identity:
             add_identity(values.reshape(-1), self._weight, self.graded, acc.reshape(-1), counts)
             return
-        listed = self._start, self._index
         active = list_active(
             values,
             self._pixel_of,
             self._fan_out,
             self._fan_out_nonzero,
             self.graded,
-            *listed,
+            self._start,
+            self._index,
             counts,
         )
         if active == 0:
             return
         if active < self.gather_from:
-            scatter(
-                values,
-                *listed,
-                self._weights,
-                self._pixel_of,
-                self._target_y,
-                self._target_x,
-                self._in_per_group,
-                self._out_per_group,
-                self._scale,
-                self.graded,
-                acc,
-            )
+            self._scatter(values, acc)
+        elif active < self.share_from:
+            self._gather(values, acc, 0, 1)
         else:
-            gather(
-                values,
-                *listed,
-                self._weights,
-                self._source_y,
-                self._windows,
-                self._scale,
-                self._limit,
-                0,
-                self._items,
-                self._part,
-                acc,
-            )
+            shares = self._workers.threads
+            self._workers.run(lambda share: self._gather(values, acc, share, shares))
+
+    def _scatter(self, values: Bytes, acc: NDArray[Any]) -> None:
+        scatter(
+            values,
+            self._start,
+            self._index,
+            self._weights,
+            self._pixel_of,
+            self._target_y,
+            self._target_x,
+            self._in_per_group,
+            self._out_per_group,
+            self._scale,
+            self.graded,
+            acc,
+        )
+
+    def _gather(self, values: Bytes, acc: NDArray[Any], share: int, shares: int) -> None:
+        """One of `shares` equal parts of the targets, which no other part writes to."""
+        gather(
+            values,
+            self._start,
+            self._index,
+            self._weights,
+            self._source_y,
+            self._windows,
+            self._scale,
+            self._limit,
+            share * self._items // shares,
+            (share + 1) * self._items // shares,
+            self._parts[share],
+            acc,
+        )
 
 
 def _lay_out(connection: Connection, out_per_group: int) -> NDArray[np.int8]:
@@ -185,11 +226,11 @@ def _lay_out(connection: Connection, out_per_group: int) -> NDArray[np.int8]:
     return full.reshape(blocks, ky, kx * channels, lanes)
 
 
-def build(net: IntegerNet) -> tuple[dict[str, Neurons], list[Synapses]]:
+def build(net: IntegerNet, workers: Workers) -> tuple[dict[str, Neurons], list[Synapses]]:
     """Neurons per node and synapses per connection, in the ledger's order."""
     neurons = {node.name: Neurons(node, net.input_bits) for node in net.nodes}
     synapses = [
-        Synapses(c, net.shape_of(c.source), node.shape, graded=net.is_graded(c))
+        Synapses(c, net.shape_of(c.source), node.shape, graded=net.is_graded(c), workers=workers)
         for node, c in net.connections()
     ]
     return neurons, synapses

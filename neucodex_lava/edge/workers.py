@@ -1,0 +1,70 @@
+"""A few threads that share out one kernel's work; Numba's own pool does not outlive Lava's fork.
+
+The threads begin with the first work in the process that does it, so an engine may be built and used,
+then forked, and used on. They are daemons: a process ends without waiting for them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from weakref import finalize
+
+Job = Callable[[int], object]
+
+
+class Workers:
+    """`threads` - 1 helping threads and the caller's own.
+
+    Args:
+        threads: at least 1; with 1 there is no helper.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pid = 0
+        self._todo: list[SimpleQueue[Job | None]] = []
+        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def run(self, job: Job) -> None:
+        """Call job(0), ..., job(threads - 1) at the same time; returns when all are done.
+
+        Raises:
+            What the first of the jobs raised.
+        """
+        if self._pid != os.getpid():
+            self._begin()
+        for todo in self._todo:
+            todo.put(job)
+        failures: list[BaseException | None] = []
+        try:
+            job(0)
+        finally:
+            failures += [self._done.get() for _ in self._todo]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+
+    def _begin(self) -> None:
+        """Threads and fresh queues for this process: those of before a fork exist only there."""
+        self._pid = os.getpid()
+        self._done = SimpleQueue()
+        self._todo = [SimpleQueue() for _ in range(self.threads - 1)]
+        for share, todo in enumerate(self._todo, start=1):
+            Thread(target=_work, args=(share, todo, self._done), daemon=True).start()
+            finalize(self, todo.put, None).atexit = False
+
+
+def _work(
+    share: int, todo: SimpleQueue[Job | None], done: SimpleQueue[BaseException | None]
+) -> None:
+    while (job := todo.get()) is not None:
+        try:
+            job(share)
+        except BaseException as failure:
+            done.put(failure)
+        else:
+            done.put(None)
+        del job

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -35,7 +36,7 @@ TABLE = Path("docs/verified.md")
 def run_case(case: Case, backends: Sequence[str], file: Path, progress: Progress) -> None:
     """Run those of the case's backends that the result file does not hold yet.
 
-    The file is written after each of them.
+    The file is written after each of them, so that several runs may share a folder.
     """
     result: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     done = result.setdefault("checks", {})
@@ -61,8 +62,17 @@ def run_case(case: Case, backends: Sequence[str], file: Path, progress: Progress
         watch = [n.name for n in net.edge_nodes] if case.oracle != "slayer" else []
         done[backend] = check(backend, net, inputs, expected, watch)
         done[backend]["date"] = datetime.now(timezone.utc).date().isoformat()
-        file.write_text(json.dumps(result, indent=1))
+        _save(result, file)
         progress(case.name, i + 1, len(missing))
+
+
+def _save(result: dict[str, Any], file: Path) -> None:
+    """Write a result, with what another run of the same case has put there meanwhile."""
+    if file.is_file():
+        result["checks"] = json.loads(file.read_text())["checks"] | result["checks"]
+    new = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    new.write_text(json.dumps(result, indent=1))
+    new.replace(file)
 
 
 def check(

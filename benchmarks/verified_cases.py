@@ -63,11 +63,12 @@ class Case(Protocol):
 
 @dataclass(frozen=True)
 class FullSize:
-    """A network of `benchmarks.networks`."""
+    """A network of `benchmarks.networks`; `calibration` images set its batch norms."""
 
     spec: Spec
     samples: int
     backends: tuple[str, ...] = OWN
+    calibration: int = 2
     oracle: str = "slayer"
 
     @property
@@ -80,7 +81,7 @@ class FullSize:
         return f"{s.arch}-{shape}-stem{s.stem_stride}-T{s.timesteps}-{cut}{bits}{seed}"
 
     def prepare(self) -> Prepared:
-        built = build(self.spec, calibration=16 if self.spec.input_shape == CIFAR else 2)
+        built = build(self.spec, self.calibration)
         inputs, images = images_for(self.spec, self.samples)
         run = built.model.run_slayer(inputs)
         ledger = count(built.net, inputs, run.spikes)
@@ -136,10 +137,11 @@ def cases() -> Iterator[Case]:
     yield from (Small("random_net", seed) for seed in range(24))
     for arch in ("resnet18", "vgg16"):
         for t in range(1, 9):
-            yield FullSize(Spec(arch, CIFAR, t), 2)
+            yield FullSize(Spec(arch, CIFAR, t), 2, calibration=16 // t)
         for split in _splits(arch):
-            yield FullSize(_split(Spec(arch, CIFAR, 1 + (split - 1) % 8), split), 2)
-        yield FullSize(Spec(arch, CIFAR, 2, bits=4), 2)
+            t = 1 + (split - 1) % 8
+            yield FullSize(_split(Spec(arch, CIFAR, t), split), 2, calibration=16 // t)
+        yield FullSize(Spec(arch, CIFAR, 2, bits=4), 2, calibration=8)
     for shape, stem in ((LARGE, LARGE_STEM), (EVENTS, 1)):
         for arch in ("resnet18", "vgg16"):
             yield FullSize(Spec(arch, shape, 2, stem_stride=stem), 1)
@@ -150,8 +152,8 @@ def cases() -> Iterator[Case]:
         yield FullSize(Spec(arch, LARGE, 8, stem_stride=LARGE_STEM), 1)
     for arch, splits in (("resnet18", (1, 3, 5)), ("vgg16", (2, 4, 7))):
         for split in splits:
-            yield FullSize(_split(Spec(arch, CIFAR, 3, seed=1), split), 1, STOCK)
-        yield FullSize(Spec(arch, CIFAR, 4, seed=1), 1, STOCK)
+            yield FullSize(_split(Spec(arch, CIFAR, 3, seed=1), split), 1, STOCK, 16)
+        yield FullSize(Spec(arch, CIFAR, 4, seed=1), 1, STOCK, 16)
     yield FullSize(_split(Spec("resnet18", LARGE, 2, stem_stride=LARGE_STEM, seed=1), 1), 1, STOCK)
     yield FullSize(_split(Spec("vgg16", LARGE, 2, stem_stride=LARGE_STEM, seed=1), 2), 1, STOCK)
     yield FullSize(_split(Spec("resnet18", EVENTS, 2, seed=1), 1), 1, STOCK)

@@ -51,6 +51,8 @@ def run_chip_network(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
     """Run whole samples through `chip_network` in simulation, between stock sources and sinks.
 
+    Nothing counts here and nothing watches the 24-bit range, as on the chip; `simulate` does both.
+
     Args:
         net: the network.
         inputs: uint8 (N, C, H, W, T), as for `simulate`.

@@ -37,6 +37,7 @@ class Synapses:
         self.graded = net.is_graded(connection)
         self._connection = connection
         self._target: Shape = node.shape
+        self._memory_format = _memory_format(connection)
         shape = net.shape_of(connection.source)
         self._weight = self._layout(shape).to(device, _sum_type(net, node, connection, device))
         self._fan_out = _FanOut(connection, shape, node.shape, device)
@@ -50,7 +51,7 @@ class Synapses:
     def _layout(self, source: Shape) -> Tensor:
         weight = torch.tensor(self._connection.effective_weight())
         if weight.ndim == 4:
-            return weight.contiguous(memory_format=torch.channels_last)
+            return weight.contiguous(memory_format=self._memory_format)
         if weight.ndim == 2:
             return weight.unflatten(1, source).permute(0, 2, 3, 1).flatten(1)
         return weight
@@ -109,7 +110,10 @@ class Synapses:
         if connection.kind == "dense":
             out = F.linear(flat(x).to(weight.dtype), weight)
             return out.float().round_().unflatten(2, self._target)
-        images = x.flatten(0, 1).to(weight.dtype, memory_format=torch.channels_last)
+        images = x.flatten(0, 1).to(weight.dtype, memory_format=self._memory_format)
+        if self._memory_format == torch.contiguous_format:
+            # Of one channel, memory can look like both; only a copy settles what torch takes it for.
+            images = images.clone(memory_format=self._memory_format)
         geometry = connection.stride, connection.padding
         groups, dilation = connection.groups, connection.dilation
         if connection.kind == "conv":
@@ -119,6 +123,21 @@ class Synapses:
             out = F.conv_transpose2d(images, weight, None, *geometry, more, groups, dilation)
         # Fast convolution algorithms may be off by less than a half.
         return out.float().round_().unflatten(0, x.shape[:2])
+
+
+def _memory_format(connection: Connection) -> torch.memory_format:
+    """Channels last, where torch 2.3 on a CPU can be trusted with it.
+
+    With one input channel it leaves whole columns of sums unwritten, and where the padding goes beyond
+    the kernel it crashes (found by tests/parity/test_random_parity.py).
+    """
+    if connection.weight.ndim != 4:
+        return torch.contiguous_format
+    first, second, *kernel = connection.weight.shape
+    channels = second * connection.groups if connection.kind == "conv" else first
+    reach = [d * (k - 1) for d, k in zip(connection.dilation, kernel)]
+    beyond = any(p > r for p, r in zip(connection.padding, reach))
+    return torch.contiguous_format if beyond or channels == 1 else torch.channels_last
 
 
 class _FanOut:

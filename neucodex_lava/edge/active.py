@@ -57,8 +57,8 @@ def list_active(
     Args:
         values: spikes or graded values, uint8 (H, W * C).
         pixel_of: x of every place in a row, int32 (W * C,).
-        fan_out, fan_out_nonzero: synapses a neuron reaches, all and those of a weight other than 0,
-            int32 (H, W * C).
+        fan_out: synapses that each neuron of a pixel reaches, int32 (H, W).
+        fan_out_nonzero: those of a weight other than 0, int32 (H, W * C).
         graded: counts go to MACs.
         start: place in `index` of a pixel's first neuron, int64 (H * W + 1,), written.
         index: x * C + c of every active neuron, int32 (H * W * C,), written.
@@ -89,11 +89,12 @@ def list_active(
             while mask != 0:
                 i = c + _lowest_bit(mask)
                 mask &= mask - np.uint64(1)
+                x = pixel_of[i]
                 index[n] = i
-                while pixels <= pixel_of[i]:
+                while pixels <= x:
                     start[y * width + pixels] = n
                     pixels += 1
-                reached += fan_out[y, i]
+                reached += fan_out[y, x]
                 reached_nonzero += fan_out_nonzero[y, i]
                 n += 1
         while pixels < width:

@@ -95,10 +95,9 @@ class Synapses:
             connection = Connection(connection.source, "conv", weight, connection.exponent)
             self.source_view, self.target_view = (1, columns.size), (1, 1, self.target_rows.size)
             source, target = (columns.size, 1, 1), (self.target_rows.size, 1, 1)
-        self._fan_out, self._fan_out_nonzero = (
-            to_hwc(m).reshape(self.source_view).astype(np.int32) for m in (every, nonzero)
-        )
         channels, height, width = source
+        self._fan_out = every.reshape(source)[0].astype(np.int32)
+        self._fan_out_nonzero = to_hwc(nonzero).reshape(self.source_view).astype(np.int32)
         self._pixel_of = np.repeat(np.arange(width, dtype=np.int32), channels)
         self._start = np.zeros(height * width + 1, np.int64)
         self._index = np.zeros(height * width * channels, np.int32)

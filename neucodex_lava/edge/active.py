@@ -68,7 +68,7 @@ def list_active(
         Number of active neurons.
     """
     height, line = values.shape
-    width = start.size // height
+    width = (start.size - 1) // height
     n = 0
     reached = 0
     reached_nonzero = 0

@@ -114,7 +114,7 @@ def gather(
     """
     height, width, channels = acc.shape
     taps, rows, lanes = weight.shape[1:]
-    columns = start.size // values.shape[0]
+    columns = (start.size - 1) // values.shape[0]
     runs = source_x.shape[1]
     for item in range(first_item, end_item):
         block, ty = item // height, item % height

@@ -1,11 +1,10 @@
-"""Figures of an evaluation by hand, what a real run must agree in, and what training may not see."""
+"""Figures of an evaluation by hand, and what a real run must agree in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -17,8 +16,6 @@ from host_bridge import EdgeClient
 from host_bridge.codec import pack
 from host_bridge.messages import Kind, Message, encode, pack_logits, wire_bytes
 from neucodex_lava.bundle import Bundle, load_bundle
-from neucodex_lava.config import BottleneckConfig, DataConfig, ResNetConfig, TrainConfig
-from neucodex_lava.data import ImageSet, load
 from neucodex_lava.errors import SimulationError
 from neucodex_lava.evaluation.configurations import CLOUD_ONLY, Configuration, plan
 from neucodex_lava.evaluation.evaluate import (
@@ -33,11 +30,7 @@ from neucodex_lava.evaluation.policies import make_policy
 from neucodex_lava.evaluation.samples import load_samples
 from neucodex_lava.exits.policy import Exits
 from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node
-from neucodex_lava.models.split import SplitModel
 from neucodex_lava.report.results import Row
-from neucodex_lava.training import stages
-from neucodex_lava.training.loop import calibrate_batch_norm, fit
-from neucodex_lava.training.runs import Run, load_model
 
 RELEASED = Path(__file__).parents[2] / "netx_exports" / "resnet-small-digits"
 PJ = 1e-12
@@ -434,97 +427,3 @@ def test_a_server_that_answers_otherwise_is_found(
     with pytest.raises(SimulationError, match="cloud-only: predictions of sample 0 differ"):
         evaluated(base, dynamic=False, samples=3, confirm=3)
     assert evaluated(base, dynamic=False, samples=3, confirm=0).measured_samples == 0
-
-
-# --- training never sees the test set ---
-
-TINY = ResNetConfig("tiny", widths=(4, 8), blocks=(1, 1))
-DATA = DataConfig(timesteps=2, train_limit=128)
-TRAIN = TrainConfig(epochs=1, qat_epochs=1, batch_size=64, threads=1)
-
-
-def weights_of(model: SplitModel) -> dict[str, np.ndarray]:
-    """Every parameter and running statistic, and the gains."""
-    found = {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
-    return found | {f"gain of {name}": np.array(gain) for name, gain in model.gains.items()}
-
-
-def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert found.keys() == expected.keys()
-    for name in expected:
-        assert np.array_equal(found[name], expected[name]), name
-
-
-def scrambled(images: ImageSet) -> ImageSet:
-    """As many images of noise with wrong labels."""
-    rng = np.random.default_rng(1)
-    pixels = rng.integers(0, images.scale + 1, images.pixels.shape).astype(np.uint8)
-    return replace(images, pixels=pixels, labels=(images.labels + 5) % 10)
-
-
-def load_with_scrambled_test_set(
-    config: DataConfig, root: Path | None = None, split: Literal["train", "test"] = "train"
-) -> ImageSet:
-    images = load(config, root, split)
-    return scrambled(images) if split == "test" else images
-
-
-def test_both_stages_give_the_same_weights_whatever_the_test_set_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found: list[dict[str, np.ndarray]] = []
-    logged: list[list[float]] = []
-    for name in ("real", "scrambled"):
-        if name == "scrambled":
-            monkeypatch.setattr(stages, "load", load_with_scrambled_test_set)
-        folder = tmp_path / name
-        stages.train_base(folder / "base", TINY, DATA, TRAIN)
-        bottleneck = BottleneckConfig(1, 2, 2)
-        stages.finetune(folder / "sp1", folder / "base", bottleneck, TRAIN)
-        runs, models = zip(*(load_model(folder / part) for part in ("base", "sp1")))
-        found.append(
-            {f"{i} {k}": v for i, m in enumerate(models) for k, v in weights_of(m).items()}
-        )
-        logged.append([h.test_accuracy for run in runs for h in run.history])
-    assert_same(*found)
-    assert logged[0] != logged[1], "the log does look at the test set"
-
-
-class WatchedSet(ImageSet):
-    """A test set that fails the test when its images are read while the model trains."""
-
-    model: SplitModel
-    reads = 0
-
-    def images(self, rows: Any = slice(None)) -> np.ndarray:
-        assert not WatchedSet.model.training, "test images were read while training"
-        WatchedSet.reads += 1
-        return super().images(rows)
-
-
-def test_test_images_are_read_only_to_log_an_epoch(tmp_path: Path) -> None:
-    train_set, test_set = load(DATA), load(DATA, split="test")
-    run = Run(TINY, DATA, TRAIN, 10, train_set.shape)
-    torch.manual_seed(0)
-    WatchedSet.model, WatchedSet.reads = run.build(), 0
-    fit(run, tmp_path / "run", WatchedSet.model, train_set, WatchedSet(**vars(test_set)))
-    assert WatchedSet.reads >= run.total_epochs, "looked at after each epoch"
-
-
-def test_batch_norm_is_calibrated_on_the_plain_mean_of_training_images() -> None:
-    train_set = load(DATA)
-    run = Run(TINY, DATA, TRAIN, 10, train_set.shape)
-    torch.manual_seed(0)
-    model = run.build()
-    seen: list[torch.Tensor] = []
-    first = model.block_list()[0].links()[0]
-    assert first.bn is not None
-    first.bn.register_forward_hook(lambda _, args, __: seen.append(args[0].detach().clone()))
-    calibrate_batch_norm(model, run, train_set)
-    assert sum(len(x) for x in seen) == len(train_set) * DATA.timesteps
-    means = torch.stack([x.mean((0, 2, 3)) for x in seen])
-    assert torch.allclose(first.bn.running_mean, means.mean(0), atol=1e-6)
-    other = run.build()
-    other.load_state_dict(model.state_dict())
-    calibrate_batch_norm(other, run, scrambled(train_set))
-    assert not torch.allclose(other.block_list()[0].links()[0].bn.running_mean, means.mean(0))

@@ -14,7 +14,7 @@ from neucodex_lava.edge.delays import DelayLine
 from neucodex_lava.edge.layout import Bytes, Ints, build
 from neucodex_lava.edge.wiring import INPUT, NODE_COLUMNS, SYNAPSE_COLUMNS, Wiring
 from neucodex_lava.edge.workers import Workers
-from neucodex_lava.errors import DataError, OverflowInRunError
+from neucodex_lava.errors import ConfigError, DataError, OverflowInRunError
 from neucodex_lava.integer_net import SUM_MAX
 
 
@@ -36,6 +36,10 @@ class FusedEngine:
         net = wiring.net
         self.names = [node.name for node in net.nodes]
         self._frame_shape = net.input_shape[::-1]
+        self._count_shapes = (
+            (len(wiring.links), SYNAPSE_COLUMNS),
+            (len(self.names), NODE_COLUMNS),
+        )
         self._sizes = [node.size for node in net.nodes]
         neurons, self._synapses = build(net, Workers(threads))
         self._neurons = [neurons[name] for name in self.names]
@@ -92,6 +96,7 @@ class FusedEngine:
             nodes: counts of this step, (nodes, 2), overwritten.
 
         Raises:
+            ConfigError: counts of another shape.
             DataError: a frame of the wrong type or shape.
             OverflowInRunError: a synaptic sum left the 24-bit range.
         """
@@ -99,6 +104,11 @@ class FusedEngine:
             raise DataError(
                 f"frame is {frame.dtype} {frame.shape}, it must be uint8 (W, H, C) ="
                 f" {self._frame_shape}"
+            )
+        if (links.shape, nodes.shape) != self._count_shapes:
+            raise ConfigError(
+                f"counts of shapes {links.shape} and {nodes.shape} are not of this engine",
+                "take them from zero_counts",
             )
         links.fill(0)
         if self.wiring.pipelined:

@@ -12,6 +12,8 @@ from queue import SimpleQueue
 from threading import Thread
 from weakref import finalize
 
+from neucodex_lava.errors import ConfigError
+
 Job = Callable[[int], object]
 
 
@@ -20,9 +22,14 @@ class Workers:
 
     Args:
         threads: at least 1; with 1 there is no helper.
+
+    Raises:
+        ConfigError: fewer.
     """
 
     def __init__(self, threads: int) -> None:
+        if threads < 1:
+            raise ConfigError(f"{threads} threads cannot work", "give at least 1")
         self.threads = threads
         self._pid = 0
         self._todo: list[SimpleQueue[Job | None]] = []

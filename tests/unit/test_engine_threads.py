@@ -23,6 +23,7 @@ from neucodex_lava.edge.scatter import add_identity, scatter
 from neucodex_lava.edge.update import update
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.edge.workers import Workers
+from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
 
 
@@ -137,6 +138,8 @@ def test_a_failing_share_fails_the_work_and_nothing_else() -> None:
     assert sorted(seen) == [0, 1, 2]
     workers.run(seen.append)
     assert sorted(seen) == [0, 0, 1, 1, 2, 2]
+    with pytest.raises(ConfigError, match="0 threads"):
+        Workers(0)
 
 
 @pytest.mark.parametrize("low", [0.0, np.inf])

@@ -203,6 +203,8 @@ def test_a_frame_of_another_shape_or_type_is_refused() -> None:
     ):
         with pytest.raises(DataError, match=r"uint8 \(W, H, C\) = \(4, 4, 1\)"):
             engine.step(frame, True, links[0], nodes[0])
+    with pytest.raises(ConfigError, match=r"\(3, 2\) and \(3, 2\) are not of this engine"):
+        engine.step(np.zeros((4, 4, 1), np.uint8), True, nodes[0], nodes[0])
 
 
 def test_bad_wiring_and_input_are_named() -> None:

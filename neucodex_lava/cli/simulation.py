@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,6 +15,7 @@ from neucodex_lava.cli.common import Command, DataRoot
 from neucodex_lava.errors import ConfigError
 
 if TYPE_CHECKING:
+    from neucodex_lava.evaluation.simulate import SimulateOptions, Simulation
     from neucodex_lava.verify import VerifyReport
 
 
@@ -60,8 +63,7 @@ class Verify(Command):
         from neucodex_lava.verify import verify
 
         if given := self._of_a_file():
-            option = next(iter(given)).replace("_", "-")
-            raise ConfigError(f"--{option} is for a lone NetX file, '{self.target}' is none")
+            raise ConfigError(f"{_option(given)} is for a lone NetX file, '{self.target}' is none")
         bundle = load_bundle(self.target)
         with self.progress() as progress:
             return verify(
@@ -85,59 +87,139 @@ class Verify(Command):
         names = (
             "timesteps", "input_shape", "input_bits", "skip_layers", "samples", "rate", "seed",
         )  # fmt: skip
-        values = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in values.items() if value is not None}
+        return _given(self, names)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulate(Command):
-    """Run the edge part of a bundle in Lava and print what was counted."""
+    """Run the edge part of a bundle, or a lone NetX file, and print what was counted.
 
-    bundle: Positional[Path]
-    """Folder of a bundle."""
+    A bundle runs on its test images; a file, ours or one that lava-dl wrote, on random input or on
+    --input.
+    """
+
+    target: Positional[Path]
+    """Folder of a bundle, or a NetX file."""
     backend: Literal["fused", "reference", "twin"] = "fused"
-    """fused: our Lava process; reference: stock Lava processes; twin: the torch executor."""
+    """fused: our Lava process; reference: stock Lava processes; twin: the torch executor, in batches on
+    all cores or a GPU."""
     schedule: Literal["gated", "pipelined"] | None = None
     """gated (default; needs gated neurons) or pipelined (default of reference)."""
-    samples: int = 10
-    """Test samples to run; 0 for all."""
-    split: str | None = None
-    """Cut a base bundle at this split point; by default it runs as a whole (edge-only)."""
+    samples: int | None = None
+    """Test or random samples to run, 10 by default; 0 for all test samples."""
+    confirm: int = 0
+    """twin: so many samples, chosen at random, also run in Lava fused and must give the same, in every
+    spike of the code, every sum and every count."""
+    seed: int = 0
+    """Chooses the samples to confirm; also of the random input of a file."""
+    batch_size: int | None = None
+    """twin: samples at a time; by default what suits the caches or the GPU."""
+    device: str = "cpu"
+    """twin: torch device, such as cuda."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """twin: keep finished samples in this folder; the same command goes on from there."""
     ledger: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write all counts per sample, connection and timestep to this JSON file."""
+    split: str | None = None
+    """Bundle: cut a base at this split point; by default it runs as a whole (edge-only)."""
     dataset: str | None = None
-    """Another dataset of the same shape and classes instead of the bundle's own."""
+    """Bundle: another dataset of the same shape and classes instead of its own."""
     data_root: DataRoot = None
-    """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
+    """Bundle: folder with the datasets; by default the environment variable NEUCODEX_DATA."""
+    inputs: Annotated[Path | None, tyro.conf.arg(name="input", metavar="FILE.npy")] = None
+    """File: samples saved by numpy, uint8 of axes N C H W T, instead of random ones."""
+    rate: float | None = None
+    """File: share of the random input that is not 0; 0.2 by default."""
+    timesteps: int | None = None
+    """File: timesteps of a sample; a file of lava-dl does not say. By default those of --input."""
+    input_shape: tuple[int, int, int] | None = None
+    """File: channels, height and width of the input, where a file of lava-dl does not say."""
+    input_bits: int | None = None
+    """File: bits of the values an input block of lava-dl takes; 8 by default."""
+    skip_layers: int | None = None
+    """File: leave out so many first layers of a file of lava-dl; 1 drops an input block."""
 
     def run(self) -> int:
         """Simulate."""
         if self.ledger is not None and not self.ledger.parent.is_dir():
             raise ConfigError(f"'{self.ledger.parent}' is no folder to write a ledger to")
-        from neucodex_lava.evaluation.simulate import simulate_bundle
+        from neucodex_lava.evaluation.net_file import is_net_file
         from neucodex_lava.report.tables import ledger_table
 
-        with self.progress() as progress:
-            found = simulate_bundle(
-                self.bundle,
-                backend=self.backend,
-                schedule=self.schedule,
-                samples=self.samples,
-                split=self.split,
-                dataset=self.dataset,
-                data_root=self.data_root,
-                progress=progress,
-            )
+        try:
+            found = self._file() if is_net_file(self.target) else self._bundle()
+        except KeyboardInterrupt:
+            if self.out is not None:
+                sys.stderr.write(
+                    f"neucodex: what was finished is kept in '{self.out}', the same command goes on"
+                    " from there\n"
+                )
+            raise
         if self.ledger is not None:
             from energy import write_ledger
 
             write_ledger(found.ledger, self.ledger)
-        title = (
-            f"Counts, means per sample (simulated): {found.samples} samples ran on {found.backend},"
-            f" {found.schedule}, in {found.seconds:.2f} s (measured)"
-        )
+        title = f"Counts, means per sample (simulated). {found.summary()}"
         result = found.to_dict() | {"ledger": str(self.ledger) if self.ledger else None}
         self.output(result, ledger_table(found.layers, title=title))
         if self.ledger is not None:
             self.say(f"ledger written; next: neucodex energy {self.ledger}")
         return 0
+
+    def _options(self) -> SimulateOptions:
+        from neucodex_lava.evaluation.simulate import SimulateOptions
+
+        return SimulateOptions(
+            backend=self.backend,
+            schedule=self.schedule,
+            confirm=self.confirm,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            device=self.device,
+            out=self.out,
+        )
+
+    def _bundle(self) -> Simulation:
+        from neucodex_lava.evaluation.simulate import simulate_bundle
+
+        names = ("inputs", "rate", "timesteps", "input_shape", "input_bits", "skip_layers")
+        if given := _given(self, names):
+            raise ConfigError(
+                f"{_option(given)} is for a lone NetX file, '{self.target}' is none",
+            )
+        options = self._options()
+        with self.progress() as progress:
+            return simulate_bundle(
+                self.target,
+                options,
+                progress=progress,
+                **_given(self, ("samples", "split", "dataset", "data_root")),
+            )
+
+    def _file(self) -> Simulation:
+        from neucodex_lava.evaluation.simulate import simulate_file
+
+        if given := _given(self, ("split", "dataset", "data_root")):
+            raise ConfigError(f"{_option(given)} is for a bundle, '{self.target}' is a lone file")
+        names = (
+            "inputs",
+            "samples",
+            "rate",
+            "timesteps",
+            "input_shape",
+            "input_bits",
+            "skip_layers",
+        )
+        options = self._options()
+        with self.progress() as progress:
+            return simulate_file(self.target, options, progress=progress, **_given(self, names))
+
+
+def _given(command: Command, names: Sequence[str]) -> dict[str, Any]:
+    values = {name: getattr(command, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _option(given: dict[str, Any]) -> str:
+    name = next(iter(given))
+    return "--" + ("input" if name == "inputs" else name.replace("_", "-"))

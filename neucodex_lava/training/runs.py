@@ -8,13 +8,10 @@ Every file is written under a temporary name and renamed.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -26,6 +23,7 @@ from neucodex_lava.config import (
     from_dict,
 )
 from neucodex_lava.errors import ConfigError, FormatError
+from neucodex_lava.files import replacing
 from neucodex_lava.models.backbones.build import build_base
 from neucodex_lava.models.bottleneck import insert_bottleneck
 from neucodex_lava.models.split import SplitModel
@@ -95,24 +93,10 @@ class Run:
         return insert_bottleneck(model, self.bottleneck) if self.bottleneck else model
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once it is whole; nothing is left of one that fails."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_run(folder: Path, run: Run) -> None:
     """Write ``run.json``."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _replacing(folder / RUN_FILE) as file:
+    with replacing(folder / RUN_FILE) as file:
         file.write((json.dumps(asdict(run), indent=2) + "\n").encode())
 
 
@@ -143,7 +127,7 @@ def save_checkpoint(folder: Path, model: SplitModel, optimiser: dict[str, Any], 
         "model": model.state_dict(),
         "optimiser": optimiser,
     }
-    with _replacing(folder / CHECKPOINT_FILE) as file:
+    with replacing(folder / CHECKPOINT_FILE) as file:
         torch.save(content, file)
 
 

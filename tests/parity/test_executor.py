@@ -224,6 +224,7 @@ def test_autocast_gradients_and_reduced_precision_do_not_leak_in() -> None:
     assert expected.tolist() == found.tolist()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(
     "make", [leaky_net, delayed_net, *(lambda s=s: random_net(s) for s in range(8))]

@@ -26,14 +26,16 @@ class SlayerFile:
     Attributes:
         path: the file.
         timesteps, input_shape, input_bits: what it does not say.
-        kinds: of its layers, and what is special about it.
+        head: its input block: ``neurons``, ``plain``, or ``none``.
+        layers: number and kind of each layer that has neurons, or is the input.
     """
 
     path: Path
     timesteps: int
     input_shape: tuple[int, int, int]
     input_bits: int
-    kinds: list[str]
+    head: str
+    layers: list[tuple[int, str]]
 
 
 def write_random(path: Path, seed: int) -> SlayerFile:
@@ -45,7 +47,7 @@ def write_random(path: Path, seed: int) -> SlayerFile:
     shape = (int(rng.integers(1, 4)), int(rng.integers(4, 7)), int(rng.integers(4, 7)))
     if not with_conv:
         shape = (int(rng.integers(4, 12)), 1, 1)
-    kinds: list[str] = []
+    layers: list[tuple[int, str]] = []
     blocks: list[Any] = []
 
     def neuron() -> dict[str, Any]:
@@ -58,7 +60,7 @@ def write_random(path: Path, seed: int) -> SlayerFile:
             params["norm"] = MeanOnlyBatchNorm
         return params
 
-    head = rng.choice(["neurons", "plain", "none"])
+    head = str(rng.choice(["neurons", "plain", "none"]))
     bits = 1
     if head == "neurons":
         params = neuron() | {"norm": None, "threshold": float(rng.uniform(2, 6))}
@@ -68,7 +70,8 @@ def write_random(path: Path, seed: int) -> SlayerFile:
         bits = int(rng.integers(2, 7))
     elif head == "plain":
         blocks.append(cuba.Input(delay_shift=False))
-    kinds.append(f"input {head}")
+    if blocks:
+        layers.append((0, "input"))
     now = shape
     for _ in range(int(rng.integers(1, 3)) if with_conv else 0):
         groups = 2 if now[0] % 2 == 0 and rng.random() < 0.4 else 1
@@ -85,16 +88,16 @@ def write_random(path: Path, seed: int) -> SlayerFile:
             neuron(), now[0], out, kernel, groups=groups, weight_scale=5,
             weight_norm=bool(rng.random() < 0.3), **geometry,
         )  # fmt: skip
+        layers.append((len(blocks), "conv"))
         blocks.append(block)
-        kinds.append("conv")
         now = tuple(block(torch.zeros(1, *now, 1)).shape[1:4])
     features = int(np.prod(now))
-    flat = len(blocks) > 0 and with_conv
-    if flat or with_conv:
+    if with_conv:
         blocks.append(cuba.Flatten())
-    for i in range(int(rng.integers(0 if with_conv and flat else 1, 4))):
+    for i in range(int(rng.integers(0 if with_conv else 1, 4))):
         out = features if i and rng.random() < 0.4 else int(rng.integers(3, 9))
         delay = bool(rng.random() < 0.5)
+        layers.append((len(blocks), "delayed dense" if delay else "dense"))
         blocks.append(
             cuba.Dense(
                 neuron(),
@@ -103,9 +106,8 @@ def write_random(path: Path, seed: int) -> SlayerFile:
                 weight_scale=5,
                 delay=delay,
                 weight_norm=bool(rng.random() < 0.3),
-            )  # fmt: skip
+            )
         )
-        kinds.append("delayed dense" if delay else "dense")
         features = out
     x: Any = torch.zeros(1, *shape, timesteps)
     if not with_conv:
@@ -117,7 +119,7 @@ def write_random(path: Path, seed: int) -> SlayerFile:
     with h5py.File(path, "w") as file:
         for i, block in enumerate(blocks):
             block.export_hdf5(file.create_group(f"layer/{i}"))
-    return SlayerFile(path, timesteps, shape, bits, kinds)
+    return SlayerFile(path, timesteps, shape, bits, head, layers)
 
 
 def _randomise(block: Any, rng: np.random.Generator, timesteps: int) -> None:

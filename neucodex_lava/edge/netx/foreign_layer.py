@@ -79,10 +79,14 @@ def conv_or_dense(
             groups=_in_range(layer, "groups", layer.integer("groups"), 1, NEURONS_LIMIT),
         )
     connection.check_against(source_shape, shape, layer.where)
-    bias = layer.numbers("bias").reshape(-1) if layer.has("bias") else np.zeros(1, np.int64)
-    if bias.size == 1:
-        bias = np.repeat(bias, shape[0])
-    return Node(name, shape, _neuron(layer), cast("NDArray[np.int32]", bias), (connection,))
+    bias = layer.numbers("bias").reshape(-1) if layer.has("bias") else np.zeros(1, np.int32)
+    if bias.size not in (1, shape[0]):
+        raise FormatError(
+            f"{layer.where}: {bias.size} biases for {shape[0]} channels",
+            "one for each channel is supported",
+        )
+    bias = np.resize(bias, shape[0])
+    return Node(name, shape, _neuron(layer), bias, (connection,))
 
 
 def input_block(layer: CheckedGroup, name: str, shape: Shape) -> Node:
@@ -102,7 +106,7 @@ def input_block(layer: CheckedGroup, name: str, shape: Shape) -> Node:
     while exponent < EXPONENT_MAX and not WEIGHT_MIN <= value <= WEIGHT_MAX and value % 4 == 0:
         value //= 2
         exponent += 1
-    connection = _checked(layer, INPUT, "identity", np.array(value), exponent=exponent)
+    connection = _checked(layer, INPUT, "identity", np.array(value, np.int32), exponent=exponent)
     neuron = _neuron(layer)
     neuron = Neuron(DECAY_ONE, neuron.voltage_decay, neuron.threshold)
     biases = np.full(shape[0], bias, np.int32)
@@ -134,7 +138,7 @@ def _checked(
     layer: CheckedGroup,
     source: str,
     kind: ConnectionKind,
-    weight: NDArray[np.int64],
+    weight: NDArray[np.int32],
     **more: object,
 ) -> Connection:
     try:
@@ -166,7 +170,7 @@ def _neuron(layer: CheckedGroup) -> Neuron:
     return Neuron(*(group.integer(key) for key in ("iDecay", "vDecay", "vThMant")))
 
 
-def _weight(layer: CheckedGroup, kind: str, rows: int) -> NDArray[np.int64]:
+def _weight(layer: CheckedGroup, kind: str, rows: int) -> NDArray[np.int32]:
     if layer.is_group("weight"):
         raise FormatError(f"{layer.where}: the layer has complex weights, which are not supported")
     shape = layer.shape_of("weight")
@@ -185,14 +189,14 @@ def _weight(layer: CheckedGroup, kind: str, rows: int) -> NDArray[np.int64]:
     return weight
 
 
-def _dense_delay(layer: CheckedGroup, weights: tuple[int, ...]) -> NDArray[np.int64]:
+def _dense_delay(layer: CheckedGroup, weights: tuple[int, ...]) -> NDArray[np.int32]:
     """Delays as a scalar, a column (per target neuron) or a row (per source neuron).
 
     Of one dimension they are the targets' where that fits, also in a square layer: so lava-dl
     reads them, although SLAYER meant its neurons' output.
     """
     if not layer.has("delay"):
-        return np.zeros((), np.int64)
+        return np.zeros((), np.int32)
     delay = layer.numbers("delay")
     if not delay.size or delay.min() < 0 or delay.max() > DELAY_MAX:
         raise FormatError(

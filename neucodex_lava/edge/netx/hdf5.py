@@ -2,7 +2,8 @@
 
 h5py raises whatever comes to hand on a damaged file, and HDF5 itself follows links into other
 files and fills terabytes from a few bytes of filter settings. Here only plain datasets inside this
-file are read, none larger than the file, and every failure is a `FormatError` that names the place.
+file are read, none larger than the file, all together not much more than the file (many names may
+lead to one dataset), and every failure is a `FormatError` that names the place.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from neucodex_lava.structure import to_integers
 FILE_LIMIT_BYTES = 1 << 31
 DIMENSIONS_LIMIT = 5
 TEXT_LIMIT_BYTES = 64
+READ_TIMES = 4
+"""How often the bytes of a file may be read in all; our readers read some numbers twice."""
+READ_AT_ONCE = 1 << 22
+"""Numbers converted at a time: a few hundred megabytes of them must not become gigabytes."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -62,10 +67,23 @@ def open_hdf5(path: Path) -> Iterator[CheckedGroup]:
     with _guard(str(path)):
         file = h5py.File(path, "r")
     try:
-        yield CheckedGroup(file, str(path), size, path)
+        yield CheckedGroup(file, str(path), path, Allowance(size, READ_TIMES * size))
     finally:
         with _guard(str(path)):
             file.close()
+
+
+@dataclass
+class Allowance:
+    """What may be read of a file.
+
+    Attributes:
+        file_bytes: size of the file; no dataset may be larger.
+        left_bytes: of all datasets to come.
+    """
+
+    file_bytes: int
+    left_bytes: int
 
 
 @dataclass(frozen=True)
@@ -75,14 +93,14 @@ class CheckedGroup:
     Attributes:
         group: h5py's group.
         where: the file and the group, for messages.
-        file_bytes: size of the file; no dataset may be larger.
         path: the file.
+        allowance: shared by all groups of the file.
     """
 
     group: Any
     where: str
-    file_bytes: int
     path: Path
+    allowance: Allowance
 
     def names(self, limit: int) -> list[str]:
         """Names of the members, at most `limit`."""
@@ -116,7 +134,7 @@ class CheckedGroup:
             raise FormatError(f"{self.where}: '{key}' is missing")
         if not isinstance(member, h5py.Group):
             raise FormatError(f"{self.where}: '{key}' is not a group")
-        return CheckedGroup(member, f"{self.where}/{key}", self.file_bytes, self.path)
+        return CheckedGroup(member, f"{self.where}/{key}", self.path, self.allowance)
 
     def _dataset(self, key: str) -> Any:
         where = f"{self.where}/{key}"
@@ -141,10 +159,11 @@ class CheckedGroup:
             size = 1
             for n in shape:
                 size *= int(n)
-            if size * int(member.dtype.itemsize) > self.file_bytes:
+            size *= int(member.dtype.itemsize)
+            if size > self.allowance.file_bytes:
                 raise FormatError(
                     f"{where}: shape {tuple(shape)} needs more bytes than the file's"
-                    f" {self.file_bytes}"
+                    f" {self.allowance.file_bytes}"
                 )
         return member
 
@@ -152,15 +171,24 @@ class CheckedGroup:
         """Shape of a dataset, nothing read."""
         return tuple(int(n) for n in self._dataset(key).shape)
 
-    def numbers(self, key: str) -> NDArray[np.int64]:
-        """A dataset of integers (or floats that are integers) as int64."""
+    def numbers(self, key: str) -> NDArray[np.int32]:
+        """A dataset of integers (or floats that are integers) as int32."""
         dataset = self._dataset(key)
         where = f"{self.where}/{key}"
         with _guard(where):
             if dataset.dtype.kind not in "iufb":
                 raise FormatError(f"{where}: holds {dataset.dtype}, not numbers")
-            values = np.asarray(dataset[()])
-        return to_integers(values, where)
+            self.allowance.left_bytes -= int(dataset.nbytes)
+            if self.allowance.left_bytes < 0:
+                raise FormatError(f"{where}: the file's datasets share their bytes")
+            if not dataset.shape:
+                return to_integers(np.asarray(dataset[()]), where).astype(np.int32)
+            values = np.empty(dataset.shape, np.int32)
+            rows = max(1, READ_AT_ONCE * len(values) // max(1, values.size))
+            for first in range(0, len(values), rows):
+                part = slice(first, first + rows)
+                values[part] = to_integers(dataset[part], where)
+            return values
 
     def integer(self, key: str) -> int:
         """A dataset of one integer."""

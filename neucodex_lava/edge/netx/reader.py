@@ -122,7 +122,7 @@ class _Layers:
         return _shaped(self._connection(node, connection), "weight", shape)
 
 
-def _shaped(group: CheckedGroup, key: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _shaped(group: CheckedGroup, key: str, shape: tuple[int, ...]) -> NDArray[np.int32]:
     found = group.shape_of(key)
     if found != shape:
         raise FormatError(f"{group.where}/{key}: has shape {found}, expected {shape}")

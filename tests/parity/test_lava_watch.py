@@ -1,5 +1,6 @@
 """Currents and potentials of watched nodes, in state units, against the fixture and plain loops."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from plain import load_join_net, random_net, run_plain
 
 from neucodex_lava.edge.simulation import simulate
 from neucodex_lava.errors import ConfigError
+from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
 
 pytestmark = pytest.mark.lava
 
@@ -55,3 +57,29 @@ def test_an_unknown_node_is_refused(backend: Any) -> None:
     net, spikes, _ = load_join_net(3)
     with pytest.raises(ConfigError, match="no node 'readout' to watch"):
         simulate(net, spikes, backend=backend, schedule="pipelined", watch=["readout"])
+
+
+@pytest.mark.parametrize("schedule", ["gated", "pipelined"])
+def test_a_run_keeps_its_output_and_counts_alone(schedule: Any) -> None:
+    wide = Connection("input", "conv", np.full((32, 1, 1, 1), 4, np.int16))
+    narrow = Connection("wide", "conv", np.full((1, 32, 8, 8), 4, np.int16), stride=(8, 8))
+    neuron = Neuron(threshold=50)
+    nodes = (
+        Node("wide", (32, 64, 64), neuron, np.zeros(32, int), (wide,)),
+        Node("narrow", (1, 8, 8), neuron, np.zeros(1, int), (narrow,)),
+    )
+    net = IntegerNet((1, 64, 64), nodes, 2, 4)
+
+    def peak(samples: int, record: bool) -> int:
+        inputs = np.zeros((samples, 1, 64, 64, 4), np.uint8)
+        tracemalloc.start()
+        simulate(net, inputs, schedule=schedule, record=record)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(2, False)
+    per_sample = (peak(22, False) - peak(2, False)) / 20
+    # Four codes of 64 bytes, and counts of 2 x 32 and 2 x 16 bytes: a spike of `wide` is not kept.
+    assert per_sample < 4 * 4096 < 4 * 32 * 64 * 64
+    assert (peak(22, True) - peak(2, True)) / 20 > 4 * 32 * 64 * 64

@@ -18,9 +18,9 @@ def run_bench(name: str, progress: Progress = silent, cases: Sequence[str] = ())
     """Run ``benchmarks/<name>.py``.
 
     Args:
-        name: ``sim`` or ``bridge``.
+        name: ``sim``, ``executor`` or ``bridge``.
         progress: told how far the benchmark is.
-        cases: only these cases of ``sim``; all when empty.
+        cases: only these cases of ``sim`` or ``executor``; all when empty.
 
     Returns:
         ``{"name", "cases": [{"case", "ours_s", "baseline", "baseline_s", "ratio", ...}]}`` with
@@ -39,7 +39,7 @@ def run_bench(name: str, progress: Progress = silent, cases: Sequence[str] = ())
     if str(FOLDER.parent) not in sys.path:
         sys.path.append(str(FOLDER.parent))
     module = importlib.import_module(f"{FOLDER.name}.{name}")
-    if name == "sim":
+    if hasattr(module, "CASES"):
         result: dict[str, Any] = module.run(cases=cases or tuple(module.CASES), progress=progress)
         return result
     if cases:

@@ -28,10 +28,11 @@ class Doctor(Command):
 class Bench(Command):
     """Measure a ratio against a baseline, both in one run."""
 
-    name: Positional[Literal["sim", "bridge"]]
-    """sim: Lava fused against stock Lava; bridge: the bridge against a bare gRPC echo."""
+    name: Positional[Literal["sim", "executor", "bridge"]]
+    """sim: Lava fused against stock Lava; executor: the torch executor against its bare convolutions;
+    bridge: the bridge against a bare gRPC echo."""
     case: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Only this case of sim; may be given more than once."""
+    """Only this case of sim or executor; may be given more than once."""
 
     def run(self) -> int:
         """Measure."""

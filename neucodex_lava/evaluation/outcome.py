@@ -49,7 +49,6 @@ class TwinRuns:
 
     Args:
         inputs: encoded samples, uint8 (N, C, H, W, T).
-        batch_size: samples at a time.
         device: torch device.
         progress: called after every batch.
     """
@@ -58,12 +57,11 @@ class TwinRuns:
         self,
         inputs: NDArray[np.uint8],
         *,
-        batch_size: int = 128,
         device: str = "cpu",
         progress: Progress = silent,
     ) -> None:
         self.inputs = inputs
-        self._batch_size, self._device, self._progress = batch_size, device, progress
+        self._device, self._progress = device, progress
         self._done: dict[str, TwinResult] = {}
 
     def result(self, configuration: Configuration) -> TwinResult:
@@ -74,7 +72,6 @@ class TwinRuns:
             self._done[key] = run_twin(
                 Executor(configuration.net, device=self._device),
                 self.inputs,
-                batch_size=self._batch_size,
                 progress=lambda done, total: self._progress(f"executor {name}", done, total),
             )
         return self._done[key]

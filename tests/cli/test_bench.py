@@ -10,9 +10,12 @@ from neucodex_lava.cli.main import run
 from neucodex_lava.errors import ConfigError, MissingDependencyError
 
 
-@pytest.mark.parametrize(("name", "case"), [("sim", "small_resnet"), ("bridge", "echo_p50")])
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [("sim", "small_resnet"), ("executor", "resnet18_sp3_48_images"), ("bridge", "echo_p50")],
+)
 def test_a_benchmark_gives_ratios(name: str, case: str, capsys: pytest.CaptureFixture[str]) -> None:
-    only = ["--case", case] if name == "sim" else []
+    only = ["--case", case] if name != "bridge" else []
     assert run(["bench", name, *only, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["name"] == name
@@ -31,5 +34,7 @@ def test_without_a_checkout_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_a_case_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="no benchmark case 'big'"):
         bench.run_bench("sim", cases=["big"])
+    with pytest.raises(ConfigError, match="no benchmark case 'big'"):
+        bench.run_bench("executor", cases=["big"])
     with pytest.raises(ConfigError, match="'bridge' has no cases"):
         bench.run_bench("bridge", cases=["echo_p50"])

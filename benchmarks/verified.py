@@ -69,7 +69,8 @@ def run_case(case: Case, backends: Sequence[str], file: Path, progress: Progress
 def _save(result: dict[str, Any], file: Path) -> None:
     """Write a result, with what another run of the same case has put there meanwhile."""
     if file.is_file():
-        result["checks"] = json.loads(file.read_text())["checks"] | result["checks"]
+        for backend, found in json.loads(file.read_text())["checks"].items():
+            result["checks"].setdefault(backend, found)
     new = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     new.write_text(json.dumps(result, indent=1))
     new.replace(file)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from plain import run_plain
+from plain import run_plain, synapse
 
 from energy.ledger import Ledger
 from neucodex_lava.edge.engine import FusedEngine
+from neucodex_lava.edge.layout import Synapses, to_hwc
 from neucodex_lava.edge.wiring import Wiring
-from neucodex_lava.integer_net import IntegerNet
+from neucodex_lava.integer_net import Connection, IntegerNet, Shape
 
 Trains = dict[str, np.ndarray]
 
@@ -53,3 +54,24 @@ def assert_as_plain(net: IntegerNet, inputs: np.ndarray, schedule: str, **option
         left = np.where(want, 0, before_reset[name])
         assert np.array_equal(potentials[name], left), f"potentials of {name}"
     assert counted.first_difference(ledger) is None
+
+
+def check_delivery(
+    link: Connection, source: Shape, target: Shape, values: np.ndarray, high: int, kind: type
+) -> None:
+    """Sums and counts of both ways, of values (C, H, W), are those of plain loops."""
+    graded = high > 1
+    every, nonzero = link.fan_out(source, target)
+    active = values != 0
+    ops = [(every * active).sum(), (nonzero * active).sum(), 0]
+    counted = [active.sum(), *([0, 0, ops[0]] if graded else ops)]
+    expected = to_hwc(synapse(link, values, target)).astype(kind)
+    compiled = Synapses(link, source, target, graded=graded)
+    assert link.groups == 1 or compiled.gather_from == np.inf, "groups are only scattered"
+    ways = [np.inf] if link.groups > 1 else [0.0, np.inf]
+    for compiled.gather_from in ways:
+        acc = np.ones(compiled.target_view, kind)
+        counts = np.ones(4, np.int64)
+        compiled.deliver(to_hwc(values.astype(np.uint8)).reshape(compiled.source_view), acc, counts)
+        assert np.array_equal(acc.reshape(expected.shape), expected + 1)
+        assert (counts - 1).tolist() == counted

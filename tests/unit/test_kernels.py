@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine_runs import assert_as_plain
-from plain import decay, leaky_net, load_join_net, run_plain, synapse
+from engine_runs import assert_as_plain, check_delivery
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from plain import decay, leaky_net, load_join_net, run_plain
 
 from neucodex_lava.edge.engine import FusedEngine
 from neucodex_lava.edge.layout import Synapses, to_hwc
 from neucodex_lava.edge.neurons import Neurons
 from neucodex_lava.edge.wiring import Wiring, check_inputs
 from neucodex_lava.errors import ConfigError, DataError, OverflowInRunError
-from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node, Shape
+from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
 
 
 @pytest.mark.parametrize("schedule", ["gated", "pipelined"])
@@ -50,44 +52,28 @@ def test_early_stop_is_the_truncated_ledger() -> None:
     assert (ledger.syn_ops[0] == links[1:, :, 1].T).all()
 
 
-def check_delivery(
-    link: Connection, source: Shape, target: Shape, values: np.ndarray, high: int, kind: type
-) -> None:
-    """Sums and counts of both ways, of values (C, H, W), are those of plain loops."""
-    graded = high > 1
-    every, nonzero = link.fan_out(source, target)
-    active = values != 0
-    ops = [(every * active).sum(), (nonzero * active).sum(), 0]
-    counted = [active.sum(), *([0, 0, ops[0]] if graded else ops)]
-    expected = to_hwc(synapse(link, values, target)).astype(kind)
-    compiled = Synapses(link, source, target, graded=graded)
-    assert (compiled.gather_from == np.inf) == (link.groups > 1)
-    ways = [np.inf] if link.groups > 1 else [0.0, np.inf]
-    for compiled.gather_from in ways:
-        acc = np.ones(compiled.target_view, kind)
-        counts = np.ones(4, np.int64)
-        compiled.deliver(to_hwc(values.astype(np.uint8)).reshape(compiled.source_view), acc, counts)
-        assert np.array_equal(acc.reshape(expected.shape), expected + 1)
-        assert (counts - 1).tolist() == counted
+@settings(max_examples=80, deadline=None)
+@given(geometry=st.data(), seed=st.integers(0, 2**16))
+def test_scatter_and_gather_are_the_convolution(geometry: st.DataObject, seed: int) -> None:
+    def pick(low: int, high: int) -> int:
+        return geometry.draw(st.integers(low, high))
 
-
-@pytest.mark.parametrize("kind", ["conv", "conv_transpose"])
-@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (2, 3)])
-@pytest.mark.parametrize("dilation", [(1, 1), (2, 1), (1, 2)])
-@pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("high", [1, 15])
-def test_scatter_and_gather_are_the_convolution(
-    kind: str, stride: tuple[int, int], dilation: tuple[int, int], groups: int, high: int
-) -> None:
-    rng = np.random.default_rng(0)
-    source = (4, 7, 6)
-    shape = (6, 4 // groups, 3, 2) if kind == "conv" else (4, 6 // groups, 3, 2)
-    weight = 2 * rng.integers(-128, 128, shape)
-    link = Connection("input", kind, weight, 2, stride, (1, 0), dilation, groups=groups)  # type: ignore[arg-type]
+    kind = geometry.draw(st.sampled_from(["conv", "conv_transpose"]))
+    groups = geometry.draw(st.sampled_from([1, 1, 1, 2, 3]))
+    channels, out = groups * pick(1, 5), groups * geometry.draw(st.sampled_from([1, 4, 17, 33, 65]))
+    kernel, stride, dilation = [(pick(1, 3), pick(1, 3)) for _ in range(3)]
+    padding = (pick(0, 3), pick(0, 3))
+    source = (channels, pick(1, 8), pick(1, 8))
+    shape = (out, channels // groups) if kind == "conv" else (channels, out // groups)
+    rng = np.random.default_rng(seed)
+    weight = 2 * rng.integers(-128, 128, (*shape, *kernel))
+    link = Connection("input", kind, weight, pick(0, 7), stride, padding, dilation, groups=groups)
     target = link.output_shape(source)
     assert target is not None
-    values = (rng.random(source) < 0.4) * rng.integers(1, high + 1, source)
-    check_delivery(link, source, target, values, high, np.int64)
+    assume(min(target) > 0)
+    high = geometry.draw(st.sampled_from([1, 15, 255]))
+    values = (rng.random(source) < rng.choice([0.1, 0.5, 1])) * rng.integers(1, high + 1, source)
+    check_delivery(link, source, target, values, high, rng.choice([np.int32, np.int64]))
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.int64])

@@ -142,12 +142,12 @@ def cases() -> Iterator[Case]:
             t = 1 + (split - 1) % 8
             yield FullSize(_split(Spec(arch, CIFAR, t), split), 2, calibration=16 // t)
         yield FullSize(Spec(arch, CIFAR, 2, bits=4), 2, calibration=8)
-    for shape, stem in ((LARGE, LARGE_STEM), (EVENTS, 1)):
+    for shape, stem, longest in ((LARGE, LARGE_STEM, 2), (EVENTS, 1, 1)):
         for arch in ("resnet18", "vgg16"):
             yield FullSize(Spec(arch, shape, 2, stem_stride=stem), 1)
             for split in _splits(arch):
-                spec = Spec(arch, shape, 1 + split % 2, stem_stride=stem)
-                yield FullSize(_split(spec, split), 1)
+                spec = Spec(arch, shape, 1 + split % longest, stem_stride=stem)
+                yield FullSize(_split(spec, split), 1, calibration=longest)
     for arch in ("resnet18", "vgg16"):
         yield FullSize(Spec(arch, LARGE, 8, stem_stride=LARGE_STEM), 1)
     for arch, splits in (("resnet18", (1, 3, 5)), ("vgg16", (2, 4, 7))):

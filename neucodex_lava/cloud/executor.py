@@ -11,7 +11,7 @@ and the neurons' loop goes over contiguous slices.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,12 +71,14 @@ class Traces:
         potentials: per recorded node its potential after each timestep (0 where it spiked), in state
             units, (T, N, C, H, W).
         counts: per count and row (connection or node) an int64 (T, N).
+        currents: per watched node its current at each timestep, in state units, (T, N, C, H, W).
     """
 
     potentials: dict[str, Tensor] = field(default_factory=dict)
     spikes: dict[str, Tensor] = field(default_factory=dict)
     sums: Tensor | None = None
     counts: dict[str, list[Tensor]] = field(default_factory=dict)
+    currents: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Executor:
@@ -136,6 +138,7 @@ class Executor:
         record: bool = False,
         count: bool = False,
         keep: bool = True,
+        watch: Collection[str] = (),
     ) -> tuple[State, Traces]:
         """Run as many timesteps as `x` has.
 
@@ -145,6 +148,7 @@ class Executor:
             record: keep every node's spikes, not only the last one's.
             count: fill the ledger's counts.
             keep: return the new state; without it, {}.
+            watch: names of nodes whose currents are kept.
 
         Returns:
             The new state and what was recorded.
@@ -160,7 +164,10 @@ class Executor:
                 before = state[node.name]
                 sums, waiting = self._sums(node, before, values, traces.counts if count else None)
                 neurons = self._neurons[node.name]
-                spikes, potentials, u = neurons.run(sums, before.u, before.v)
+                if node.name in watch:
+                    traces.currents[node.name] = torch.empty_like(sums)
+                currents = traces.currents.get(node.name)
+                spikes, potentials, u = neurons.run(sums, before.u, before.v, currents)
                 if keep:
                     new_state[node.name] = NodeState(u, potentials[-1], *waiting)
                 values[node.name] = spikes

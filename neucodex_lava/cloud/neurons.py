@@ -32,13 +32,18 @@ class Neurons:
         self._threshold = node.neuron.threshold * UNIT
 
     def run(
-        self, sums: Tensor, u: Tensor | None, v: Tensor | None
+        self,
+        sums: Tensor,
+        u: Tensor | None,
+        v: Tensor | None,
+        currents: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Some timesteps.
 
         Args:
             sums: synaptic sums, (T, N, C, H, W); overwritten.
             u, v: current and potential before, (N, C, H, W), in state units; None for zero.
+            currents: where given, u at each timestep is written here, (T, N, C, H, W).
 
         Returns:
             Spikes and potentials after reset, (T, N, C, H, W), and the last current, None where it has
@@ -58,6 +63,8 @@ class Neurons:
                 u = x.clone()
             if memory or bounded:
                 self._check_range(x, t)
+            if currents is not None:
+                currents[t] = x
             x.add_(self._bias)
             _add_decayed(x, v, neuron.voltage_decay)
             if bounded and neuron.is_readout:

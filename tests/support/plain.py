@@ -98,15 +98,19 @@ def decay(state: np.ndarray, by: int) -> np.ndarray:
 
 
 def run_plain(
-    net: IntegerNet, spikes: np.ndarray
+    net: IntegerNet, spikes: np.ndarray, currents: dict[str, np.ndarray] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Ledger]:
-    """Spikes and potentials (before reset) of every node, (N, C, H, W, T), and the ledger."""
+    """Spikes and potentials (before reset) of every node, (N, C, H, W, T), and the ledger.
+
+    `currents`, where given, is filled with every node's currents before they wrap.
+    """
     samples, timesteps = spikes.shape[0], spikes.shape[-1]
     names = [node.name for node in net.nodes]
     links = [(node.name, c.source) for node, c in net.connections()]
     ledger = Ledger.zeros(names, links, samples, timesteps)
     out = {n.name: np.zeros((samples, *n.shape, timesteps), np.uint8) for n in net.nodes}
     potential = {n.name: np.zeros((samples, *n.shape, timesteps), np.int64) for n in net.nodes}
+    exact = {name: np.zeros_like(array) for name, array in potential.items()}
     for s in range(samples):
         trains = {"input": spikes[s]} | {name: array[s] for name, array in out.items()}
         row = 0
@@ -128,6 +132,7 @@ def run_plain(
             for t in range(timesteps):
                 k = node.neuron
                 new_u = decay(u, k.current_decay) + (sums[..., t] << 6)
+                exact[node.name][s, ..., t] = new_u
                 new_u = np.where(new_u > 2**23, new_u - 2**24, new_u)
                 new_u = np.where(new_u <= -(2**23), new_u + 2**24, new_u)
                 bias = node.bias.astype(np.int64)[:, None, None]
@@ -139,6 +144,8 @@ def run_plain(
                 u, v = new_u, np.where(fired, 0, new_v)
                 ledger.dendrite_updates[s, i, t] = node.size
                 ledger.axon_out[s, i, t] = fired.sum()
+    if currents is not None:
+        currents |= exact
     return out, potential, ledger
 
 

@@ -1,0 +1,216 @@
+"""Random small networks on every backend: all nodes' spikes, potentials and counts, with ``==``.
+
+The plain interpreter says what is right. Where it finds a current that wraps, or a readout that clips
+or fires, every backend must fail the run instead.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from engine_runs import run_engine
+from hypothesis import HealthCheck, assume, given, settings
+from net_strategy import STATE_MAX, Expected, cases, expect
+from plain import arrivals, delayed_sums
+
+from energy.ledger import Ledger
+from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.edge.simulation import simulate
+from neucodex_lava.errors import OverflowInRunError
+from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
+from neucodex_lava.models.neurons import lif, slayer_neuron
+
+# Seconds on an idle machine, minutes where twenty processes share two cores.
+pytestmark = pytest.mark.timeout(600)
+
+Trains = dict[str, np.ndarray]
+Case = tuple[IntegerNet, np.ndarray]
+Found = tuple[Trains, Trains, Ledger]
+
+many = settings(
+    max_examples=250,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+few = settings(many, max_examples=12)
+
+
+def assert_same(expected: Expected, run: Callable[[], Found]) -> None:
+    """The run's spikes, potentials and counts are the expected ones, or it fails where it must."""
+    if expected.overflow:
+        with pytest.raises(OverflowInRunError):
+            run()
+        return
+    spikes, potentials, ledger = run()
+    assert spikes.keys() == potentials.keys() == expected.spikes.keys()
+    for name in expected.spikes:
+        assert np.array_equal(spikes[name], expected.spikes[name]), f"spikes of {name}"
+        assert np.array_equal(potentials[name], expected.potentials[name]), f"potentials of {name}"
+    assert ledger.first_difference(expected.ledger) is None
+
+
+def on_executor(net: IntegerNet, inputs: np.ndarray) -> Found:
+    run = run_twin(Executor(net), inputs, record=True, batch_size=2)
+    assert run.spikes is not None
+    assert run.potentials is not None
+    return run.spikes, run.potentials, run.ledger
+
+
+def on_lava(net: IntegerNet, inputs: np.ndarray, backend: Any, schedule: Any) -> Found:
+    names = [node.name for node in net.nodes]
+    run = simulate(net, inputs, backend=backend, schedule=schedule, record=True, watch=names)
+    assert run.spikes is not None
+    return run.spikes, run.potentials, run.ledger
+
+
+def step_by_step(net: IntegerNet, inputs: np.ndarray) -> np.ndarray:
+    """Spikes of the last node (N, C, H, W, T), the executor called once per timestep."""
+    executor = Executor(net)
+    state = executor.initial_state()
+    out: list[np.ndarray] = []
+    for t in range(inputs.shape[-1]):
+        x = torch.from_numpy(np.ascontiguousarray(inputs[..., t]))[None]
+        state, traces = executor.advance(state, x)
+        out.append(traces.spikes[net.nodes[-1].name][0].numpy())
+    return np.stack(out, axis=-1)
+
+
+def test_engine_and_executor() -> None:
+    corners: Counter[str] = Counter()
+
+    @many
+    @given(cases())
+    def one(case: Case) -> None:
+        net, inputs = case
+        expected = expect(net, inputs)
+        corners.update({*expected.corners, "overflow" if expected.overflow else "result"})
+        assert_same(expected, lambda: run_engine(net, inputs, "gated"))
+        assert_same(expected, lambda: run_engine(net, inputs, "pipelined"))
+        assert_same(expected, lambda: on_executor(net, inputs))
+        if not expected.overflow:
+            last = expected.spikes[net.nodes[-1].name]
+            assert np.array_equal(step_by_step(net, inputs), last)
+
+    one()
+    # The strategy reaches every corner that it names, often enough to mean something.
+    rare = {"readout out of range": 1, "identity": 10, "just above": 10, "clip": 10, "wrap": 10}
+    common = (
+        "tie",
+        "high threshold fires",
+        "delay",
+        "dense",
+        "conv_transpose",
+        "negative",
+        "fires",
+    )
+    for corner, least in {**rare, **dict.fromkeys(common, 40), "result": 200}.items():
+        assert corners[corner] >= least, corners
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("schedule", ["gated", "pipelined"])
+def test_fused_in_lava(schedule: str) -> None:
+    @few
+    @given(cases())
+    def one(case: Case) -> None:
+        assert_same(expect(*case), lambda: on_lava(*case, "fused", schedule))
+
+    one()
+
+
+@pytest.mark.lava
+@pytest.mark.slow
+def test_reference_in_lava() -> None:
+    @few
+    @given(cases(stock=True))
+    def one(case: Case) -> None:
+        assert_same(expect(*case), lambda: on_lava(*case, "reference", "pipelined"))
+
+    one()
+
+
+def test_slayer_neurons() -> None:
+    """SLAYER's own CUBA neuron and ours, on the same sums; without a current's memory or a clip."""
+    compared: Counter[str] = Counter()
+
+    @settings(many, max_examples=120)
+    @given(cases())
+    def one(case: Case) -> None:
+        net, inputs = case
+        expected = expect(net, inputs)
+        trains = {"input": inputs} | expected.spikes
+        for node in net.nodes:
+            neuron = node.neuron
+            clips = np.abs(expected.potentials[node.name]).max() >= STATE_MAX - 1
+            if neuron.current_decay != 4096 or neuron.threshold == 0 or clips or expected.overflow:
+                continue
+            sums = sum(
+                np.stack([delayed_sums(c, x, node.shape) for x in trains[c.source]])
+                for c in node.connections
+            )
+            biased = sums + node.bias[:, None, None, None]
+            # SLAYER's states do not end at 24 bits.
+            if np.abs(biased).sum(axis=-1).max() << 6 >= STATE_MAX:
+                continue
+            slayer = slayer_neuron(neuron.threshold, neuron.voltage_decay / 4096, 1)
+            drive = torch.from_numpy(biased).float()
+            assert np.array_equal(slayer(drive).numpy(), expected.spikes[node.name])
+            ours = lif(drive.movedim(-1, 0), slayer).movedim(0, -1)
+            assert np.array_equal(ours.numpy(), expected.spikes[node.name])
+            compared.update(["node", "fires" if expected.spikes[node.name].any() else "silent"])
+
+    one()
+    assert compared["fires"] > 20, compared
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "stride", "padding"),
+    [
+        ((1, 1, 5), (1, 1, 2, 3), (1, 3), (1, 0)),
+        ((1, 3, 2), (4, 1, 1, 2), (1, 3), (0, 0)),
+        ((1, 1, 1), (1, 1, 3, 1), (3, 2), (2, 1)),
+        ((2, 1, 1), (4, 1, 2, 1), (1, 3), (1, 2)),
+    ],
+)
+def test_convolutions_that_torch_gets_wrong_with_channels_last(
+    shape: Any, weight: Any, stride: Any, padding: Any
+) -> None:
+    """Columns of sums that were never written, and crashes."""
+    groups = shape[0] // weight[1]
+    filled = np.full(weight, 2)
+    link = Connection("input", "conv", filled, 0, stride, padding, groups=groups)
+    target = link.output_shape(shape)
+    assert target is not None
+    node = Node("node", target, Neuron(4096, 2048, 3), np.zeros(target[0], int), (link,))
+    net = IntegerNet(shape, (node,), 1, 4)
+    inputs = np.ones((4, *shape, 4), np.uint8)
+    assert_same(expect(net, inputs), lambda: on_executor(net, inputs))
+
+
+def test_what_arrives_is_what_is_counted() -> None:
+    """The strategy's delays are real: some spikes arrive late, some never."""
+    late = lost = 0
+
+    @settings(many, max_examples=60)
+    @given(cases())
+    def one(case: Case) -> None:
+        nonlocal late, lost
+        net, inputs = case
+        trains = {"input": inputs} | expect(net, inputs).spikes
+        assume(any(c.longest_delay for _, c in net.connections()))
+        for _, c in net.connections():
+            if c.longest_delay and not c.delays_targets:
+                sent = trains[c.source]
+                got = np.stack([arrivals(c, x) for x in sent])
+                late += int((got > sent).sum())
+                lost += int((sent != 0).sum() - (got != 0).sum())
+
+    one()
+    assert min(late, lost) > 100

@@ -110,27 +110,32 @@ def notes(results: Results) -> list[str]:
 
 def _pipelined_notes(results: Results) -> list[str]:
     """What early exits save on the edge, and what its energy holds beside the samples' own work."""
-    dynamic = ("D-B", "D+B", EDGE_ONLY_DYNAMIC)
-    rows = [r for r in results.rows if r.edge_depth and r.configuration in dynamic]
-    vain = [r for r in rows if saves_nothing(results.t_max, r.edge_depth)]
-    found = [
+    vain = vain_exits(results)
+    return [
         "Schedule pipelined: when the code of timestep t leaves a pipeline of depth L, t + L timesteps "
-        "were fed. A decision then saves the edge the other T - t - L, and link and cloud all T - t."
-    ]
-    if vain:
-        named = ", ".join(
-            f"{r.split or ''} {r.configuration} (depth {r.edge_depth})".strip() for r in vain
-        )
-        found.append(
-            f"With T = {results.t_max} an early exit saves link and cloud but no edge energy at: "
-            f"{named}."
-        )
-    found.append(
+        "were fed. A decision then saves the edge the other T - t - L, and link and cloud all T - t.",
+        *([vain] if vain else []),
         "Edge energy holds the run's work outside of the samples' windows, divided by its samples: "
         "filling and draining the pipeline, and the neurons' updates and biases in timesteps that were "
-        "not fed."
+        "not fed.",
+    ]
+
+
+def vain_exits(results: Results) -> str:
+    """Which rows' pipelines are so deep that an early exit saves no edge energy; empty if none."""
+    dynamic = ("D-B", "D+B", EDGE_ONLY_DYNAMIC)
+    named = [
+        f"{r.split or ''} {r.configuration} (depth {r.edge_depth})".strip()
+        for r in results.rows
+        if r.edge_depth and r.configuration in dynamic
+        if saves_nothing(results.t_max, r.edge_depth)
+    ]
+    if not named:
+        return ""
+    return (
+        f"With T = {results.t_max} an early exit saves link and cloud but no edge energy at: "
+        f"{', '.join(named)}."
     )
-    return found
 
 
 def saves_nothing(t_max: int, depth: int) -> bool:

@@ -23,7 +23,7 @@ from neucodex_lava.report.columns import (
 )
 from neucodex_lava.report.results import LayerRow, Results
 from neucodex_lava.report.si import DASH, si
-from neucodex_lava.report.summary import best_row
+from neucodex_lava.report.summary import best_row, vain_exits
 
 _STYLES: dict[Kind, str] = {"measured": "green", "simulated": "cyan", "modelled": "yellow"}
 NO_CUT = "no cut"
@@ -36,7 +36,8 @@ def results_table(results: Results) -> RenderableType:
     return Group(
         _Rows(results, "Accuracy and edge energy, per sample", answer_columns(results)),
         Text(),
-        *((_Rows(results, "Pipeline, per sample", pipeline), Text()) if pipeline else ()),
+        *([_Rows(results, "Pipeline, per sample", pipeline)] if pipeline else []),
+        *([Text(f"{vain_exits(results)}\n")] if pipeline else []),
         _Rows(results, "Link and time, per sample", LINK_COLUMNS),
         Text(),
         legend(),

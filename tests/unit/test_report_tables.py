@@ -77,6 +77,24 @@ def test_columns_without_a_figure_are_left_out_and_macs_come_only_with_graded_in
     assert "12,345" in graded
 
 
+def test_a_pipeline_has_a_table_and_says_where_an_early_exit_saves_the_edge_nothing():
+    plain = printed(results_table(RESULTS), 100)
+    assert "Pipeline" not in plain
+    pipelined = {"outside_energy_j": 1.5e-6, "edge_timesteps": 3.5}
+    rows = with_rows(
+        dataclasses.replace(EDGE, edge_depth=9, **pipelined),
+        dataclasses.replace(SPLIT, edge_depth=3, **pipelined),
+        dataclasses.replace(SPLIT, split="SP2", edge_depth=2, **pipelined),
+        dataclasses.replace(SPLIT, split=None, configuration="cloud-only", energy_j=0.0),
+    )
+    text = " ".join(printed(results_table(rows), 100).split())
+    assert "edge-only 9 3.50 1.50 µJ" in text
+    assert "cloud-only – – –" in text
+    # Only what a decision by t = 1 could still save counts: T = 4 is 1 + depth 3, not 1 + depth 2.
+    vain = "With T = 4 an early exit saves link and cloud but no edge energy at: SP1 D+B (depth 3)."
+    assert vain in text
+
+
 def test_names_are_text_and_not_markup():
     text = printed(
         results_table(with_rows(dataclasses.replace(SPLIT, configuration="[b]D[/b]"))), 99

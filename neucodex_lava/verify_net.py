@@ -20,6 +20,8 @@ from neucodex_lava.evaluation.net_file import load_net_target, random_inputs
 from neucodex_lava.integer_net import IntegerNet, Shape
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.verify import BackendCheck, Seen, VerifyReport, compare
+from neucodex_lava.verify.running import Watched, watch
+from neucodex_lava.verify.states import Watch, add_states
 
 RUNS = (
     ("fused", "gated"),
@@ -88,7 +90,8 @@ def verify_net(
                 raise
             skipped[backend] = problem.message
         else:
-            checks.append(compare(backend, schedule, golden, seen))
+            check = compare(backend, schedule, golden, seen)
+            checks.append(_with_states(check, golden, net, inputs))
         progress("verify", i + 1, len(wanted))
     firsts = [c.first_difference for c in checks if c.first_difference is not None]
     return VerifyReport(
@@ -118,6 +121,23 @@ def _yardstick(net: IntegerNet, inputs: NDArray[np.uint8]) -> Golden:
     sums = np.zeros((len(inputs), 0, 0), np.int64) if twin.sums is None else twin.sums
     digests = {name: digest_potentials(v) for name, v in twin.potentials.items()}
     return Golden(inputs, twin.spikes, sums, twin.ledger, digests, {}, 1.0)
+
+
+def _with_states(
+    check: BackendCheck, golden: Golden, net: IntegerNet, inputs: NDArray[np.uint8]
+) -> BackendCheck:
+    """A check that found a difference, with that neuron's states there and in the executor."""
+    if check.first_difference is None:
+        return check
+
+    def watcher(backend: str, schedule: str | None) -> Watch:
+        def show(sample: int, node: str) -> Watched | None:
+            return watch(backend, schedule, net, inputs[: sample + 1], node)
+
+        return show
+
+    witness = {YARDSTICK: watcher(YARDSTICK, None)}
+    return add_states(check, golden, watcher(check.backend, check.schedule), witness)
 
 
 def _cannot_run(path: Path, net: IntegerNet) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from foreign_files import NEURON, conv, dense, even, write_foreign
 from plain import delayed_net, load_join_net, random_net
 
 from neucodex_lava.edge.netx import write_netx
@@ -29,49 +30,28 @@ def write(folder: Path) -> None:
 
 
 def lava_dl(path: Path, block: bool, variable: bool) -> None:
-    """A file with the keys and types that SLAYER's blocks export, in HDF5's oldest format.
-
-    Written out, since importing SLAYER takes longer than hundreds of cases; test_foreign.py holds it
-    against what SLAYER writes.
-    """
+    """A chain of all that lava-dl writes and reads, in HDF5's oldest format."""
     rng = np.random.default_rng(5)
-
-    def even(*size: int) -> np.ndarray:
-        return (2 * rng.integers(-20, 40, size)).astype(np.float32)
-
-    with h5py.File(path, "w") as file:
-
-        def put(layer: int, kind: str, **fields: object) -> None:
-            group = file.create_group(f"layer/{layer}")
-            group.create_dataset("type", (1,), "S10", [kind.encode("ascii")])
-            for key, value in fields.items():
-                group.create_dataset(key, data=value)
-
-        def neuron(layer: int) -> None:
-            fields = {
-                "type": "CUBA" if variable else np.bytes_(b"CUBA"),
-                "iDecay": 1024, "vDecay": 128, "vThMant": 80, "refDelay": 1, "gradedSpike": False,
-            }  # fmt: skip
-            for key, value in fields.items():
-                file.create_dataset(f"layer/{layer}/neuron/{key}", data=value)
-
-        put(0, "input", shape=np.array([2, 6, 5]))
-        if block:
-            file.create_dataset("layer/0/weight", data=np.array([64.0], np.float32))
-            file.create_dataset("layer/0/bias", data=np.array([-8.0], np.float32))
-            neuron(0)
-        put(
-            1, "conv", shape=np.array([4, 3, 4]), inChannels=2, outChannels=4, kernelSize=(3, 2),
-            stride=(2, 1), padding=(1, 0), dilation=(1, 1), groups=2, weight=even(4, 1, 3, 2),
-            bias=even(4),
-        )  # fmt: skip
-        neuron(1)
-        put(2, "flatten", shape=np.array([48, 1, 1]))
-        put(3, "dense", shape=np.array([7]), inFeatures=48, outFeatures=7, weight=even(7, 48))
-        file.create_dataset("layer/3/delay", data=rng.integers(0, 4, 7).astype(np.float32))
-        neuron(3)
-        put(4, "dense", shape=np.array([5]), inFeatures=7, outFeatures=5, weight=even(5, 7))
-        neuron(4)
+    first = (
+        {"weight": np.float32([64]), "bias": np.float32([-8]), "neuron": NEURON} if block else {}
+    )
+    write_foreign(
+        path,
+        {"type": "input", "shape": (2, 6, 5)} | first,
+        conv(
+            even(rng, 4, 1, 3, 2), (4, 3, 6), stride=(2, 1), padding=(1, 1), groups=2, inChannels=2,
+            outChannels=4, kernelSize=(3, 2), bias=even(rng, 4),
+        ),
+        {"type": "flatten", "shape": (72, 1, 1)},
+        dense(even(rng, 7, 72), delay=rng.integers(0, 4, 7).astype(np.float32)),
+        dense(even(rng, 5, 7)),
+    )  # fmt: skip
+    if not variable:
+        with h5py.File(path, "r+") as file:
+            for name in [f"layer/{i}/neuron/type" for i in (0, 1, 3, 4)]:
+                if name in file:
+                    del file[name]
+                    file[name] = np.bytes_(b"CUBA")
 
 
 def square(path: Path, neurons: int = 512) -> None:

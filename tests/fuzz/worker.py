@@ -1,8 +1,8 @@
 """One worker of the fuzzer: makes damaged files and loads them, each within limits.
 
 Standard input has one number of a case per line; standard output gets a JSON line when a case
-begins and one when it ends. A case that runs too long is killed with this worker by a signal that nothing here
-catches, so that also a loop inside the HDF5 library ends.
+begins and one when it ends. A case that runs too long is killed with this worker by a signal
+that nothing here catches, so that also a loop inside the HDF5 library ends.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pytest
 from plain import load_join_net, run_plain
 
 from neucodex_lava.edge.netx import read_netx, write_netx
+from neucodex_lava.edge.netx.layout import garbled_by_lava_dl
 from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node, Shape
 from neucodex_lava.stock_netx import run_stock_netx
 
@@ -216,6 +217,7 @@ NOT_FOR_STOCK = {
         dense_only().net(), 1, weight=np.zeros((6, 8), np.int16)
     ),
     "128 groups": Chain(8, (128, 2, 2)).conv(128, (2, 2), LIF, groups=128).net(),
+    "a delayed convolution": _with_weight(geometry().net(), 0, delay=np.array(2)),
     "a stride of 128": Chain(9, (1, 140, 2)).conv(2, (2, 2), LIF, stride=(128, 1)).net(),
 }
 
@@ -232,7 +234,7 @@ def test_stock_netx_refuses_what_it_would_misread(what: str, tmp_path: Path) -> 
 
 
 def test_lava_garbles_exactly_the_dense_weights_that_are_refused() -> None:
-    """The rule in layout.py: from the largest weight being positive on, all is exact."""
+    """The rule in layout.py, for every smallest and largest weight."""
     from lava.lib.dl.netx.utils import optimize_weight_bits
     from lava.utils import weightutils
 
@@ -243,11 +245,18 @@ def test_lava_garbles_exactly_the_dense_weights_that_are_refused() -> None:
         kept = weightutils.truncate_weights(kept, mode, bits)
         return kept << exponent if exponent > 0 else kept >> -exponent
 
-    assert not np.array_equal(as_lava_uses(np.full((1, 2), -2)), np.full((1, 2), -2))
+    def check(low: int, high: int) -> None:
+        weights = np.array([[low, high, min(high, max(low, 2)), min(high, max(low, 6))]])
+        with np.errstate(divide="ignore"):
+            exact = np.array_equal(as_lava_uses(weights), weights)
+        assert exact == (garbled_by_lava_dl(weights) == ""), (low, high)
+
+    assert garbled_by_lava_dl(np.zeros((1, 2), int))
     with pytest.raises(OverflowError):
         as_lava_uses(np.zeros((1, 2), int))
-    for high in range(2, 256, 2):
+    for high in range(-256, 256, 2):
         for low in range(-256, high + 1, 2):
-            weights = np.array([[low, high, max(low, 2), max(low, min(high, 6))]])
-            with np.errstate(divide="ignore"):
-                assert np.array_equal(as_lava_uses(weights), weights), (low, high)
+            if (low, high) != (0, 0):
+                check(low, high)
+    assert garbled_by_lava_dl(np.full((1, 2), -2))
+    assert not garbled_by_lava_dl(np.full((1, 2), -6))

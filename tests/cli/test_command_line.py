@@ -105,7 +105,7 @@ def test_with_json_a_mistake_is_one_object_on_stdout(case: str, tmp_path: Path) 
         ),
         (
             ["verify"],
-            "Missing from neucodex verify: PATH Folder of a bundle. (required)",
+            "Missing from neucodex verify: PATH Folder of a bundle, or a NetX file. (required)",
             "see neucodex verify --help",
         ),
     ],

@@ -157,14 +157,14 @@ def test_a_timestep_compiles_and_allocates_nothing(schedule: str, low: float) ->
     allocated = rtsys.get_allocation_stats().alloc
     before, _ = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
-    step_through(engine, inputs, rounds=20)
+    step_through(engine, inputs, rounds=100)
     after, peak = tracemalloc.get_traced_memory()
     allocated = rtsys.get_allocation_stats().alloc - allocated
     _nrt_python.memsys_disable_stats()
     tracemalloc.stop()
     # Numba wraps every array argument once per call: 7 to list, 8 to deliver, 6 to update.
-    assert 0 < allocated <= 20 * inputs.shape[-1] * 2 * (7 + 8 + 6)
+    assert 0 < allocated <= 100 * inputs.shape[-1] * 2 * (7 + 8 + 6)
     assert [len(kernel.signatures) for kernel in kernels] == compiled
     smallest_state = 20 * 20 * 16
     assert peak - before < smallest_state
-    assert after - before < 512
+    assert after - before < 4096, "400 timesteps keep nothing"

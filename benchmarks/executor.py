@@ -66,7 +66,9 @@ def _measure(name: str, net: IntegerNet, progress: Progress) -> dict[str, Any]:
     run_twin(executor, some)
     rss_before = _peak_rss_mib()
     load = os.getloadavg()[0]
+    cpu_before = time.process_time()
     found = run_dataset(net, samples, progress=lambda d, n: progress(f"{name}: executor", d, n))
+    cpu_s = time.process_time() - cpu_before
     peak_rss = _peak_rss_mib()
     seconds = {
         "all": _best(lambda: run_twin(executor, some)),
@@ -84,6 +86,7 @@ def _measure(name: str, net: IntegerNet, progress: Progress) -> dict[str, Any]:
         "baseline": "bare convolutions in torch",
         "baseline_s": baseline_s,
         "ratio": baseline_s / found.seconds,
+        "ours_cpu_s": cpu_s,
         "images_per_s": images / found.seconds,
         "input": source,
         "macs_per_image_and_timestep": macs,

@@ -1,12 +1,14 @@
 """The torch executor equals the plain interpreter, in one go, step by step, and in any batch."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
 from plain import delayed_net, leaky_net, load_join_net, random_net, run_plain
 
+from neucodex_lava.cloud.exact import exact_arithmetic
 from neucodex_lava.cloud.executor import Executor, run_twin
 from neucodex_lava.cloud.tail import TorchTail
 from neucodex_lava.errors import NetError, OverflowInRunError
@@ -222,6 +224,29 @@ def test_autocast_gradients_and_reduced_precision_do_not_leak_in() -> None:
     assert expected is not None
     assert found is not None
     assert expected.tolist() == found.tolist()
+
+
+def test_threads_that_overlap_stay_exact_until_the_last_one_is_done() -> None:
+    """One that ends must not switch TF32 on again under another that still convolves."""
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high")
+
+    def flags() -> tuple[bool, str]:
+        return torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+
+    try:
+        first, second = ExitStack(), ExitStack()
+        first.enter_context(exact_arithmetic())
+        second.enter_context(exact_arithmetic())
+        assert flags() == (False, "highest")
+        first.close()
+        assert flags() == (False, "highest")
+        second.close()
+        assert flags() == (True, "high")
+    finally:
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
 
 
 @pytest.mark.gpu

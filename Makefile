@@ -25,6 +25,9 @@ test: setup ## all tests
 crosscheck: setup ## our counts against Sinabs's and NeuroBench's, in .venv-crosscheck
 	@scripts/crosscheck.sh -q $(ARGS)
 
+fuzz: setup ## 10,000 damaged NetX files; ARGS="--seed 7 --case 123" makes one again
+	@$(BIN)/python tests/fuzz/campaign.py $(ARGS)
+
 lint: setup ## ruff: lint and format, changing nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

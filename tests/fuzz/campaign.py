@@ -2,7 +2,7 @@
 
     make fuzz                      # 10,000 cases
     python tests/fuzz/campaign.py --cases 300 --seed 7 --json
-    python tests/fuzz/campaign.py --seed 7 --case 123 --keep case.net    # one of them again
+    python tests/fuzz/campaign.py --seed 7 --case 123    # one of them again; its file is kept here
 
 Every case must end in a net or in a `NeucodexError` of one line; a worker that dies, hangs or asks for
 more memory than its limit is reported with the number that makes its file again.

@@ -19,7 +19,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.networks import Spec, build, images_for
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.config import DataConfig
 from neucodex_lava.data import load
 from neucodex_lava.errors import ConfigError, DataError

@@ -11,7 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from benchmarks.networks import Spec, build, images_for
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.engine import FusedEngine
 from neucodex_lava.edge.gather import _add_64
 from neucodex_lava.edge.wiring import Wiring

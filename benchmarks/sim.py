@@ -22,7 +22,8 @@ from benchmarks.kernel import engine_seconds, kernel
 from benchmarks.networks import Spec, build, images_for
 from benchmarks.random_nets import PILOTNET_INPUT_RATE, pilotnet, random_spikes, small_resnet
 from energy.ledger import ALL_COUNTS, Ledger
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.netx import write_netx
 from neucodex_lava.edge.simulation import SimulationResult, simulate
 from neucodex_lava.errors import ConfigError

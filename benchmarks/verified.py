@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from benchmarks.verified_cases import STOCK, Case, Expected, cases
 from benchmarks.verified_table import differences, table
 from energy.ledger import ALL_COUNTS
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.simulation import simulate
 from neucodex_lava.integer_net import IntegerNet
 from neucodex_lava.progress import Progress, progress_bars

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from neucodex_lava.bundle import Bundle, load_bundle, load_tail
-    from neucodex_lava.cloud.executor import Executor, run_twin
+    from neucodex_lava.cloud.executor import Executor
     from neucodex_lava.cloud.tail import TorchTail
+    from neucodex_lava.cloud.twin import run_twin
     from neucodex_lava.edge.netx import read_netx, write_netx
     from neucodex_lava.edge.session import EdgeSession
     from neucodex_lava.edge.simulation import simulate
@@ -55,7 +56,7 @@ _HOME: Final = {
     "load_bundle": "bundle",
     "load_tail": "bundle",
     "read_netx": "edge.netx",
-    "run_twin": "cloud.executor",
+    "run_twin": "cloud.twin",
     "simulate": "edge.simulation",
     "write_netx": "edge.netx",
 }

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from energy.ledger import Ledger
 from neucodex_lava.bundle import Bundle, Golden, digest_potentials, load_bundle, write_bundle
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.config import to_dict
 from neucodex_lava.data import encode, load
 from neucodex_lava.errors import BundleError

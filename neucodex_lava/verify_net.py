@@ -113,7 +113,8 @@ def verify_net(
 
 def _yardstick(net: IntegerNet, inputs: NDArray[np.uint8]) -> Golden:
     """What the executor gives, in the form of a bundle's record."""
-    from neucodex_lava.cloud.executor import Executor, run_twin
+    from neucodex_lava.cloud.executor import Executor
+    from neucodex_lava.cloud.twin import run_twin
 
     twin = run_twin(Executor(net), inputs, record=True)
     assert twin.spikes is not None

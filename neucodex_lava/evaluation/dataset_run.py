@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energy.ledger import ALL_COUNTS, Ledger
-from neucodex_lava.cloud.executor import Executor, TwinResult, run_batches
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import TwinResult, run_batches
 from neucodex_lava.edge.simulation import simulate
 from neucodex_lava.edge.wiring import check_inputs
 from neucodex_lava.errors import ConfigError, DataError, SimulationError

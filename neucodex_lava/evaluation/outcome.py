@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from energy.ledger import Ledger, Overhead
 from host_bridge.codec import codec_for
 from host_bridge.messages import Kind, Message, encode, pack_logits, wire_bytes
-from neucodex_lava.cloud.executor import Executor, TwinResult, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import TwinResult, run_twin
 from neucodex_lava.edge.wiring import Schedule
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.pipelined import fed_timesteps, idle_work, unfed_work

@@ -48,7 +48,8 @@ def run_backend(
         names = list(slayer.spikes)
         return Seen(names, slayer.spikes, slayer.sums, potentials=slayer.potentials)
     if backend == "twin":
-        from neucodex_lava.cloud.executor import Executor, run_twin
+        from neucodex_lava.cloud.executor import Executor
+        from neucodex_lava.cloud.twin import run_twin
 
         twin = run_twin(Executor(net), golden.inputs, record=True)
         assert twin.spikes is not None

@@ -27,8 +27,9 @@ import neucodex_lava.demo as demo_module
 from host_bridge import EdgeClient
 from neucodex_lava.bundle import Bundle, load_bundle
 from neucodex_lava.cli.main import run
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.tail import TorchTail
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.config import BottleneckConfig, DataConfig, ResNetConfig, TrainConfig
 from neucodex_lava.edge.session import EdgeSession, StepResult
 from neucodex_lava.evaluation import evaluate as evaluate_module

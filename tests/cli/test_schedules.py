@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from neucodex_lava.bundle import load_bundle
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.evaluation.policies import make_policy
 from neucodex_lava.evaluation.samples import load_indexed_samples
 from neucodex_lava.exits.policy import decide

@@ -20,7 +20,8 @@ import pytest
 
 from neucodex_lava.bundle import load_bundle
 from neucodex_lava.cli.main import run
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.evaluation.configurations import deployment_id
 from neucodex_lava.evaluation.policies import make_policy
 from neucodex_lava.evaluation.samples import load_samples

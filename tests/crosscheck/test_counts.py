@@ -25,7 +25,8 @@ from torch.nn import functional as F
 
 from energy.ledger import Ledger
 from neucodex_lava.bundle import load_bundle
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
 
 WHY = "needs Sinabs and NeuroBench: make crosscheck"

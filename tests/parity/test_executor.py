@@ -9,8 +9,9 @@ import torch
 from plain import delayed_net, leaky_net, load_join_net, random_net, run_plain
 
 from neucodex_lava.cloud.exact import exact_arithmetic
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.tail import TorchTail
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import NetError, OverflowInRunError
 from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node
 

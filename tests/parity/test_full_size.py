@@ -14,7 +14,8 @@ from benchmarks.random_nets import PILOTNET_RATES, pilotnet, random_spikes
 from benchmarks.sim import _same
 from benchmarks.verified_cases import Expected, FullSize, Prepared, Small, cases
 from benchmarks.verified_table import table
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.progress import silent
 
 THIN = 1 / 8

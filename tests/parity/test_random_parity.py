@@ -19,7 +19,8 @@ from net_strategy import STATE_MAX, Expected, cases, expect
 from plain import arrivals, delayed_sums
 
 from energy.ledger import Ledger
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.simulation import simulate
 from neucodex_lava.errors import OverflowInRunError
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node

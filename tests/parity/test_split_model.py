@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.config import RESNETS, BottleneckConfig, ResNetConfig
 from neucodex_lava.errors import ConfigError, NetError
 from neucodex_lava.integer_net import THRESHOLD_MAX, IntegerNet

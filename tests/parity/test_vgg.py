@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.config import (
     ARCHITECTURES,
     BottleneckConfig,

@@ -12,7 +12,8 @@ import pytest
 from foreign_files import NEURON, conv, dense, even, write_foreign
 from plain import delayed_net, load_join_net, run_plain
 
-from neucodex_lava.cloud.executor import Executor, run_twin
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.netx import read_netx, write_netx
 from neucodex_lava.edge.netx.reader import is_own
 from neucodex_lava.errors import ConfigError, FormatError, NetError, OverflowInRunError

@@ -1,0 +1,182 @@
+"""Whole samples through the executor, in batches, on all cores or a GPU: the twin of the Lava runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from energy.ledger import Ledger
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.errors import NetError
+
+MALLOC_KEEPS = 31 << 20
+"""Just below glibc's DEFAULT_MMAP_THRESHOLD_MAX of 32 MiB."""
+
+
+@dataclass(frozen=True, eq=False)
+class TwinResult:
+    """A dataset's run in the executor, or one batch's.
+
+    Attributes:
+        output: spikes of the last node run, uint8 (N, C, H, W, T).
+        sums: running sums S_t, int64 (N, K, T); None when the last node spikes.
+        ledger: counts of the nodes run, as the gated schedule counts them.
+        spikes: every node's spikes, uint8 (N, C, H, W, T), when recorded.
+        potentials: every node's potential after each timestep (0 where it spiked), in state units,
+            int32 (N, C, H, W, T), when recorded.
+    """
+
+    output: NDArray[np.uint8]
+    sums: NDArray[np.int64] | None
+    ledger: Ledger
+    spikes: dict[str, NDArray[np.uint8]] | None
+    potentials: dict[str, NDArray[np.int32]] | None
+
+    @staticmethod
+    def concatenate(parts: Sequence[TwinResult]) -> TwinResult:
+        """Results of one executor, one after the other along the samples."""
+        first = parts[0]
+
+        def joined(arrays: Iterable[dict[str, NDArray[Any]] | None]) -> Any:
+            kept = [a for a in arrays if a is not None]
+            return {n: np.concatenate([a[n] for a in kept]) for n in kept[0]} if kept else None
+
+        return TwinResult(
+            np.concatenate([p.output for p in parts]),
+            None if first.sums is None else np.concatenate([p.sums for p in parts]),  # type: ignore[arg-type]
+            Ledger.concatenate([p.ledger for p in parts]),
+            joined(p.spikes for p in parts),
+            joined(p.potentials for p in parts),
+        )
+
+
+def run_twin(
+    executor: Executor,
+    inputs: NDArray[np.uint8],
+    *,
+    batch_size: int | None = None,
+    record: bool = False,
+    count: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> TwinResult:
+    """Run whole samples in batches, on all cores.
+
+    Args:
+        executor: what to run.
+        inputs: spikes or graded integers, (N, C, H, W, T).
+        batch_size: samples at a time; by default `Executor.batch_size`.
+        record: keep every node's spikes and potentials.
+        count: fill the ledger; without it all counts are 0.
+        progress: called with (samples done, samples in all).
+
+    Returns:
+        Spikes, sums and ledger; the same numbers for any batch size.
+
+    Raises:
+        NetError: the input's shape is not the net's.
+        OverflowInRunError: a synaptic sum left the 24-bit range.
+    """
+    samples = len(inputs)
+    if inputs.ndim != 5:
+        raise NetError(f"input of shape {inputs.shape}, expected (N, C, H, W, T)")
+    size = batch_size or executor.batch_size(inputs.shape[-1])
+    batches = (inputs[first : first + size] for first in range(0, max(samples, 1), size))
+    parts: list[TwinResult] = []
+    done = 0
+    for part in run_batches(executor, batches, record=record, count=count):
+        parts.append(part)
+        done += len(part.output)
+        if progress is not None:
+            progress(done, samples)
+    return TwinResult.concatenate(parts)
+
+
+def run_batches(
+    executor: Executor,
+    batches: Iterable[NDArray[np.uint8]],
+    *,
+    record: bool = False,
+    count: bool = True,
+) -> Iterator[TwinResult]:
+    """Run batches of whole samples as they come; results are handed on in order, a few are in work.
+
+    On a CPU each of torch's threads runs batches of its own: threads that share one convolution wait
+    for each other at its end, and for anything else that runs on their core.
+
+    Args:
+        executor, record, count: as `run_twin`.
+        batches: each (N, C, H, W, T).
+
+    Raises:
+        NetError, OverflowInRunError: as `run_twin`.
+    """
+
+    def run(batch: NDArray[np.uint8]) -> TwinResult:
+        return _run_batch(executor, batch, record, count)
+
+    _keep_memory()
+    threads = torch.get_num_threads()
+    if executor.device.type != "cpu" or threads == 1:
+        yield from map(run, batches)
+        return
+    pool = ThreadPoolExecutor(threads, "executor", torch.set_num_threads, (1,))
+    try:
+        waiting: deque[Future[TwinResult]] = deque()
+        for batch in batches:
+            waiting.append(pool.submit(run, batch))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # A thread's own setting is also what torch gives to threads that start later.
+        torch.set_num_threads(threads)
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed arrays for the next layer: it gives none back to the system, page by page,
+    that are smaller than one it has been asked for before.
+    """
+    torch.empty(MALLOC_KEEPS, dtype=torch.uint8)
+
+
+def _run_batch(
+    executor: Executor, batch: NDArray[np.uint8], record: bool, count: bool
+) -> TwinResult:
+    if tuple(batch.shape[1:4]) != executor.input_shape:
+        raise NetError(f"input of shape {batch.shape}, expected (N, *{executor.input_shape}, T)")
+    x = torch.from_numpy(np.moveaxis(batch, -1, 0).copy())
+    _, traces = executor.advance(
+        executor.initial_state(), x, record=record, count=count, keep=False
+    )
+
+    def time_last(trace: Tensor, kind: type[Any]) -> NDArray[Any]:
+        moved = trace.to(getattr(torch, kind.__name__)).permute(*range(1, trace.ndim), 0)
+        return moved.contiguous().cpu().numpy()
+
+    kinds = [c.kind for node in executor.nodes for c in node.connections]
+    names = [node.name for node in executor.nodes]
+    ledger = Ledger.zeros(names, executor.links, len(batch), batch.shape[-1], kinds)
+    for name, rows in traces.counts.items():
+        # (T, N, rows) to (N, rows, T)
+        getattr(ledger, name)[:] = time_last(torch.stack(rows, dim=2), np.int64)
+    if count:
+        ledger.dendrite_updates[:] = np.array([n.size for n in executor.nodes])[None, :, None]
+    spikes = {name: time_last(trace, np.uint8) for name, trace in traces.spikes.items()}
+    potentials = {name: time_last(trace, np.int32) for name, trace in traces.potentials.items()}
+    return TwinResult(
+        output=spikes[names[-1]],
+        sums=None if traces.sums is None else time_last(traces.sums, np.int64),
+        ledger=ledger,
+        spikes=spikes if record else None,
+        potentials=potentials if record else None,
+    )

@@ -8,7 +8,7 @@ JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n : 4 )))
 # Further arguments: make test ARGS="-k exits", make demo ARGS="--out /tmp/demo"
 ARGS ?=
 
-.PHONY: help setup demo test crosscheck lint format types imports check docs bench verified cost lock build clean distclean
+.PHONY: help setup demo test fuzz crosscheck lint format types imports check docs bench verified cost lock build clean distclean
 
 help: ## what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -37,7 +37,8 @@ class EnergyReport:
         by_event_j: joules of each priced event, mean over the samples.
         low_j: mean joules per sample if every open price were at its least (`Term.low_pj`).
         relay_j: of relay neurons, the whole run.
-        outside_window_j: of filling and draining the pipeline, the whole run.
+        outside_window_j: of filling and draining the pipeline and of the windows' ends that were not
+            fed, the whole run.
         basis: always ``modelled``.
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from energy.ledger import Ledger
 from neucodex_lava.edge.books import Books, Stop, Totals
 from neucodex_lava.edge.fused import FusedRun, StepData
+from neucodex_lava.edge.result import StepResult
 from neucodex_lava.edge.wiring import (
     Backend,
     Schedule,
@@ -21,32 +21,6 @@ from neucodex_lava.edge.wiring import (
 )
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import IntegerNet
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one logical timestep gave.
-
-    Attributes:
-        sample: from 0.
-        timestep: t, from 1.
-        code: spikes of the last edge node, uint8 (C, H, W).
-        sums: running sums S_t, int64 (K,), when the edge part ends in the readout, else None.
-        links: counts of this timestep (gated) or Lava step (pipelined) per connection, int64
-            (connections, 4), in the order of `energy.ledger.CONNECTION_COUNTS`.
-        nodes: the same per node, int64 (nodes, 2), in the order of `NODE_COUNTS`.
-        spikes: with ``record=True``, uint8 (C, H, W) per node name, else empty.
-        seconds: time the simulator took, as seen by the caller.
-    """
-
-    sample: int
-    timestep: int
-    code: NDArray[np.uint8]
-    sums: NDArray[np.int64] | None
-    links: NDArray[np.int64]
-    nodes: NDArray[np.int64]
-    spikes: dict[str, NDArray[np.uint8]]
-    seconds: float
 
 
 class EdgeSession:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from neucodex_lava.edge.fused import FusedRun
 from neucodex_lava.edge.reference import simulate_reference
-from neucodex_lava.edge.result import Progress, SimulationResult
-from neucodex_lava.edge.session import EdgeSession, StepResult
+from neucodex_lava.edge.result import Progress, SimulationResult, StepResult
+from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.edge.wiring import (
     NODE_COLUMNS,
     SYNAPSE_COLUMNS,

@@ -8,6 +8,7 @@ shapes, types and sizes, links of every kind, bombs, hostile JSON.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,10 @@ def make(seed: int, case: int, pristine: list[Path], path: Path) -> str:
         damage = BYTES[int(rng.integers(len(BYTES)))]
         path.write_bytes(damage(path.read_bytes(), rng))
         done.append(damage.__name__)
+    if rng.random() < 0.05:
+        # A hole at the end: no bytes on the disk, room for any dataset by the file's size.
+        os.truncate(path, 1 << 29)
+        done.append("enlarged")
     return f"{source.stem}: {', '.join(done)}"
 
 

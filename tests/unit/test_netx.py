@@ -139,6 +139,13 @@ def huge(file: h5py.File) -> None:
     file.create_dataset("layer/1/weight", (1 << 20, 1 << 20, 3, 3), "f4")
 
 
+def unwritten(file: h5py.File) -> None:
+    put(file, "layer/1/bias", None)
+    file.create_dataset("layer/1/bias", (4, 5), "f4")
+    put(file, "layer/1/weight", None)
+    file.create_dataset("layer/1/weight", (4, 5), "f4")
+
+
 def compressed(file: h5py.File) -> None:
     put(file, "layer/1/weight", None)
     file.create_dataset("layer/1/weight", (1 << 12, 1 << 12), "f4", compression="gzip")
@@ -168,6 +175,7 @@ DEFECTS = {
     "a group for a dataset": (group_for_dataset, "layer/1/bias: is not a dataset"),
     "a link": (soft_link, "layer/1/weight: is a link"),
     "a huge dataset": (huge, "needs more bytes than the file's"),
+    "a dataset that was never written": (unwritten, r"shape \(4, 5\) was never written"),
     "a compressed dataset": (compressed, "chunked, compressed or stored elsewhere"),
     "text for weights": (datasets("layer/1/weight", "hello"), "layer/1/weight: has shape"),
     "a fraction": (datasets("layer/1/bias", np.array([0.5, 1])), "0.5 is not an integer"),

@@ -22,10 +22,10 @@ from neucodex_lava.edge.netx.heap import variable_string
 from neucodex_lava.errors import FormatError, NeucodexError
 from neucodex_lava.structure import to_integers
 
-FILE_LIMIT_BYTES = 1 << 31
+FILE_LIMIT_BYTES = 1 << 30
 DIMENSIONS_LIMIT = 5
 TEXT_LIMIT_BYTES = 64
-READ_TIMES = 4
+READ_TIMES = 2
 """How often the bytes of a file may be read in all; our readers read some numbers twice."""
 READ_AT_ONCE = 1 << 22
 """Numbers converted at a time: a few hundred megabytes of them must not become gigabytes."""
@@ -165,6 +165,8 @@ class CheckedGroup:
                     f"{where}: shape {tuple(shape)} needs more bytes than the file's"
                     f" {self.allowance.file_bytes}"
                 )
+            if member.id.get_storage_size() < size:
+                raise FormatError(f"{where}: shape {tuple(shape)} was never written")
         return member
 
     def shape_of(self, key: str) -> tuple[int, ...]:

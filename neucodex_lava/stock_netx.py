@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neucodex_lava.errors import FormatError
-from neucodex_lava.integer_net import IntegerNet
+from neucodex_lava.integer_net import STATE_SHIFT, IntegerNet
 
 BIAS_LIMIT = 1 << 15
 """Stock Lava keeps a bias in 16 bits, and an input block's values are its bias."""
@@ -39,8 +39,12 @@ def why_not_run(net: IntegerNet) -> str:
 
 
 def run_stock_netx(
-    path: Path, net: IntegerNet, inputs: NDArray[np.uint8], skip_layers: int = 0
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    path: Path,
+    net: IntegerNet,
+    inputs: NDArray[np.uint8],
+    skip_layers: int = 0,
+    num_layers: int | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
     """Run a NetX file in `netx.hdf5.Network`.
 
     Delayed synapses keep what reaches them outside a sample's window: from the sample before, and
@@ -52,19 +56,20 @@ def run_stock_netx(
         path: the NetX file, a chain that stock NetX reads (`edge.netx.layout.why_not_stock`).
         net: the same network, `why_not_run` empty.
         inputs: spikes, or the values an input block takes, (N, C, H, W, T).
-        skip_layers: layers of the file left out of `net`.
+        skip_layers, num_layers: layers of the file left out of `net`, and where it ends.
 
     Returns:
-        Spikes of the last edge node, uint8 (N, C, H, W, T), and its potential at the very end, in
-        state units and Lava's shape.
+        Spikes of the last edge node, uint8 (N, C, H, W, T), and its running sums S_t, int64
+        (N, K, T), where it is a readout.
 
     Raises:
         FormatError: lava-dl's reader fails on the file.
         SimulationError: Lava could not start, or one of its processes failed or died.
     """
     if any(c.longest_delay for _, c in net.connections()) and len(inputs) > 1:
-        alone = [run_stock_netx(path, net, sample[None], skip_layers) for sample in inputs]
-        return np.concatenate([spikes for spikes, _ in alone]), alone[-1][1]
+        alone = [run_stock_netx(path, net, x[None], skip_layers, num_layers) for x in inputs]
+        sums = [s for _, s in alone if s is not None]
+        return np.concatenate([s for s, _ in alone]), np.concatenate(sums) if sums else None
     from neucodex_lava.edge.supervisor import SupervisedRun
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -72,6 +77,7 @@ def run_stock_netx(
         from lava.lib.dl.netx.blocks.models import PyInputModel
         from lava.lib.dl.netx.blocks.process import Input
     from lava.proc.dense.process import DelayDense
+    from lava.proc.io.sink import Read
     from lava.proc.io.sink import RingBuffer as Sink
 
     nodes = net.edge_nodes
@@ -82,6 +88,7 @@ def run_stock_netx(
             reset_interval=timesteps,
             reset_offset=1,
             skip_layers=skip_layers,
+            num_layers=num_layers,
             input_shape=net.input_shape[::-1],
         )
     except Exception as problem:
@@ -97,6 +104,9 @@ def run_stock_netx(
         _send_spikes(network, train)
     sink: Any = Sink(shape=network.out.shape, buffer=steps)
     network.out.connect(sink.a_in)
+    reader: Any = Read(buffer=steps) if nodes[-1].neuron.is_readout else None
+    if reader is not None:
+        reader.connect_var(network.out_layer.neuron.v)
     with SupervisedRun(network, models={Input: PyInputModel}) as run:
         done = 0
         for depth, layer in enumerate(network.layers):
@@ -108,13 +118,20 @@ def run_stock_netx(
         run.start(steps - done)
         run.finish()
         out: NDArray[Any] = sink.data.get()
-        potential: NDArray[Any] = network.layers[-1].neuron.v.get()
-    if out.ndim == 4:
-        out = out.transpose(2, 1, 0, 3)
-    window = out[..., len(nodes) : len(nodes) + samples * timesteps]
-    shaped = window.reshape(*nodes[-1].shape, samples, timesteps)
-    spikes = np.ascontiguousarray(np.moveaxis(shaped, -2, 0)).astype(np.uint8)
-    return spikes, potential.astype(np.int64)
+        potential: NDArray[Any] | None = None if reader is None else reader.data.get()
+
+    def windows(per_step: NDArray[Any]) -> NDArray[Any]:
+        if per_step.ndim == 4:
+            per_step = per_step.transpose(2, 1, 0, 3)
+        window = per_step[..., len(nodes) : len(nodes) + samples * timesteps]
+        shaped = window.reshape(*nodes[-1].shape, samples, timesteps)
+        return np.ascontiguousarray(np.moveaxis(shaped, -2, 0))
+
+    spikes = windows(out).astype(np.uint8)
+    if potential is None:
+        return spikes, None
+    sums = np.trunc(windows(potential) / (1 << STATE_SHIFT)).astype(np.int64)
+    return spikes, sums.reshape(samples, -1, timesteps)
 
 
 def _send_spikes(network: Any, train: NDArray[np.int32]) -> None:

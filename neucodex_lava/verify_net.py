@@ -39,6 +39,7 @@ def verify_net(
     input_shape: Shape | None = None,
     input_bits: int | None = None,
     skip_layers: int = 0,
+    num_layers: int | None = None,
     samples: int = 10,
     rate: float = 0.2,
     seed: int = 0,
@@ -49,7 +50,7 @@ def verify_net(
 
     Args:
         path: the file.
-        timesteps, input_shape, input_bits, skip_layers: as `load_net_target`.
+        timesteps, input_shape, input_bits, skip_layers, num_layers: as `load_net_target`.
         samples, rate, seed: as `random_inputs`.
         backends: which of fused, reference and netx to run; by default all that can.
         progress: called as backends finish.
@@ -73,6 +74,7 @@ def verify_net(
         input_shape=input_shape,
         input_bits=input_bits,
         skip_layers=skip_layers,
+        num_layers=num_layers,
     )
     inputs = random_inputs(net, samples, rate, seed)
     golden = _yardstick(net, inputs)
@@ -84,7 +86,10 @@ def verify_net(
     checks: list[BackendCheck] = []
     for i, (backend, schedule) in enumerate(wanted):
         try:
-            seen = _run(backend, schedule, path, net, inputs, skip_layers)
+            if backend == "netx":
+                seen = _run_stock(path, net, inputs, skip_layers, num_layers)
+            else:
+                seen = _run(backend, schedule, net, inputs)
         except (ConfigError, FormatError) as problem:
             if backends:
                 raise
@@ -152,23 +157,25 @@ def _cannot_run(path: Path, net: IntegerNet) -> dict[str, str]:
     return {"netx": f"stock Lava would run it otherwise: {different}"} if different else {}
 
 
-def _run(
-    backend: str,
-    schedule: str,
+def _run_stock(
     path: Path,
     net: IntegerNet,
     inputs: NDArray[np.uint8],
     skip_layers: int,
+    num_layers: int | None,
 ) -> Seen:
-    names = [node.name for node in net.nodes]
-    if backend == "netx":
-        from neucodex_lava.stock_netx import run_stock_netx
+    from neucodex_lava.stock_netx import run_stock_netx
 
-        out, _ = run_stock_netx(path, net, inputs, skip_layers)
-        return Seen(names[-1:], {names[-1]: out})
+    out, sums = run_stock_netx(path, net, inputs, skip_layers, num_layers)
+    last = net.nodes[-1].name
+    return Seen([last], {last: out}, sums)
+
+
+def _run(backend: str, schedule: str, net: IntegerNet, inputs: NDArray[np.uint8]) -> Seen:
     from neucodex_lava.edge.simulation import simulate
 
     lava = simulate(net, inputs, backend=backend, schedule=schedule, record=True)  # type: ignore[arg-type]
     assert lava.spikes is not None
-    shown = lava.potentials if len(lava.potentials) == len(names) else None
+    names = [node.name for node in net.nodes]
+    shown = lava.potentials if lava.potentials.keys() >= set(names) else None
     return Seen(names, lava.spikes, lava.sums, lava.ledger, shown)

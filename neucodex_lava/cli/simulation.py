@@ -43,6 +43,8 @@ class Verify(Command):
     """File: bits of the values an input block of lava-dl takes; 8 by default."""
     skip_layers: int | None = None
     """File: leave out so many first layers of a file of lava-dl; 1 drops an input block."""
+    num_layers: int | None = None
+    """File: stop after so many layers of a file of lava-dl."""
     samples: int | None = None
     """File: random samples to run; 10 by default."""
     rate: float | None = None
@@ -85,7 +87,8 @@ class Verify(Command):
 
     def _of_a_file(self) -> dict[str, Any]:
         names = (
-            "timesteps", "input_shape", "input_bits", "skip_layers", "samples", "rate", "seed",
+            "timesteps", "input_shape", "input_bits", "skip_layers", "num_layers", "samples", "rate",
+            "seed",
         )  # fmt: skip
         return _given(self, names)
 
@@ -138,6 +141,8 @@ class Simulate(Command):
     """File: bits of the values an input block of lava-dl takes; 8 by default."""
     skip_layers: int | None = None
     """File: leave out so many first layers of a file of lava-dl; 1 drops an input block."""
+    num_layers: int | None = None
+    """File: stop after so many layers of a file of lava-dl."""
 
     def run(self) -> int:
         """Simulate."""
@@ -182,7 +187,9 @@ class Simulate(Command):
     def _bundle(self) -> Simulation:
         from neucodex_lava.evaluation.simulate import simulate_bundle
 
-        names = ("inputs", "rate", "timesteps", "input_shape", "input_bits", "skip_layers")
+        names = (
+            "inputs", "rate", "timesteps", "input_shape", "input_bits", "skip_layers", "num_layers",
+        )  # fmt: skip
         if given := _given(self, names):
             raise ConfigError(
                 f"{_option(given)} is for a lone NetX file, '{self.target}' is none",
@@ -209,6 +216,7 @@ class Simulate(Command):
             "input_shape",
             "input_bits",
             "skip_layers",
+            "num_layers",
         )
         options = self._options()
         with self.progress() as progress:

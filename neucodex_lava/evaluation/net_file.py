@@ -27,6 +27,7 @@ def load_net_target(
     input_shape: Shape | None = None,
     input_bits: int | None = None,
     skip_layers: int = 0,
+    num_layers: int | None = None,
 ) -> IntegerNet:
     """The net of a lone NetX file, cut after its last node.
 
@@ -37,13 +38,15 @@ def load_net_target(
         input_shape: (C, H, W), where a file of lava-dl does not say it.
         input_bits: of the graded values that a file of lava-dl with an input block takes.
         skip_layers: leave out the first layers of a file of lava-dl.
+        num_layers: stop after so many layers of a file of lava-dl.
 
     Raises:
         FormatError: no NetX file, or one that holds what cannot be expressed, by name.
         NetError: the net breaks a limit of the hardware.
         ConfigError: an argument outside what is possible.
     """
-    for name, value in (("timesteps", timesteps), ("input bits", input_bits)):
+    counts = (("timesteps", timesteps), ("input bits", input_bits), ("layers", num_layers))
+    for name, value in counts:
         if value is not None and value < 1:
             raise ConfigError(f"{value} {name} asked for, at least 1 is possible")
     if skip_layers < 0:
@@ -54,6 +57,7 @@ def load_net_target(
         input_shape=input_shape,
         input_bits=input_bits,
         skip_layers=skip_layers,
+        num_layers=num_layers,
     )
 
 

@@ -162,6 +162,7 @@ def simulate_file(
     input_shape: Shape | None = None,
     input_bits: int | None = None,
     skip_layers: int = 0,
+    num_layers: int | None = None,
     progress: Progress = silent,
 ) -> Simulation:
     """Run a lone NetX file as a whole and count.
@@ -172,7 +173,7 @@ def simulate_file(
         inputs: a ``.npy`` file of samples; by default they are random.
         samples, rate: of random input, as `random_inputs`.
         timesteps: as `load_net_target`; by default those of `inputs`.
-        input_shape, input_bits, skip_layers: as `load_net_target`.
+        input_shape, input_bits, skip_layers, num_layers: as `load_net_target`.
         progress: called as samples finish.
 
     Raises:
@@ -190,6 +191,7 @@ def simulate_file(
         input_shape=input_shape,
         input_bits=input_bits,
         skip_layers=skip_layers,
+        num_layers=num_layers,
     )
     if given is None:
         given = random_inputs(

@@ -59,8 +59,8 @@ def run_backend(
         from neucodex_lava.stock_netx import run_stock_netx
 
         last = net.edge_nodes[-1].name
-        out, _ = run_stock_netx(bundle.path / "edge.net", net, golden.inputs)
-        return Seen([last], {last: out})
+        out, sums = run_stock_netx(bundle.path / "edge.net", net, golden.inputs)
+        return Seen([last], {last: out}, sums)
     from neucodex_lava.edge.simulation import simulate
 
     lava = simulate(

@@ -173,6 +173,19 @@ def test_what_lava_dl_reads_it_reads_as_we_do(what: str, tmp_path: Path) -> None
 
 
 @pytest.mark.lava
+def test_an_affine_block_integrates_in_stock_lava_to_our_running_sums(tmp_path: Path) -> None:
+    layers = [dense(W), dense(even(RNG, 5, 6, low=-60), neuron=None)]
+    path = write_foreign(tmp_path / "foreign.net", *layers)
+    net = read_netx(path, timesteps=T)
+    inputs = random_inputs(net, 3, 0.5, 3)
+    expected = run_plain(net, inputs)[1]["dense1"][:, :, 0, 0] >> 6
+    assert np.unique(expected).size > 15
+    spikes, sums = run_stock_netx(path, net, inputs)
+    assert not spikes.any()
+    assert np.array_equal(sums, expected)
+
+
+@pytest.mark.lava
 @pytest.mark.parametrize("skip", [1, 2])
 def test_skipped_layers_are_skipped_as_in_lava_dl(skip: int, tmp_path: Path) -> None:
     layers = CASES["an input block of three dimensions"]

@@ -105,7 +105,8 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "graded spikes": ([dense(W, neuron=NEURON | {"gradedSpike": True})], "sends graded spikes"),
     "message bits": ([dense(W, neuron=NEURON | {"messageBits": 8})], "sends graded spikes"),
     "a refractory delay": ([dense(W, neuron=NEURON | {"refDelay": 2})], "refractory delays"),
-    "an affine block": ([dense(W, neuron=None)], "no neuron .an affine block"),
+    "an affine block with biases": ([dense(W, neuron=None, bias=np.ones(6))], "has no neuron"),
+    "a convolution without neurons": ([INPUT, CONV | {"neuron": None}], "has no neuron"),
     "an affine block with dynamics": (
         [dense(W, neuron=NEURON | {"vThMant": (1 << 18) - 1})], "threshold 262143 is outside",
     ),
@@ -146,6 +147,22 @@ def test_a_shape_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
     assert read(tmp_path, INPUT, CONV, input_shape=(2, 6, 5)).input_shape == (2, 6, 5)
     with pytest.raises(FormatError, match=r"input is \(2, 6, 5\), not \(2, 5, 6\)"):
         read(tmp_path, INPUT, CONV, input_shape=(2, 5, 6))
+
+
+def test_an_affine_block_becomes_a_readout(tmp_path: Path) -> None:
+    """As lava-dl reads it: an integrator that neither leaks nor spikes."""
+    net = read(tmp_path, dense(W), dense(even(RNG, 3, 6), neuron=None))
+    assert net.nodes[-1].neuron.is_readout
+    assert net.ends_in_readout
+
+
+def test_layers_from_a_number_on_are_left_out(tmp_path: Path) -> None:
+    layers = [INPUT, CONV, {"type": "average", "shape": (4, 6, 5)}]
+    with pytest.raises(FormatError, match=r"\(--num-layers 2\)"):
+        read(tmp_path, *layers)
+    assert [n.name for n in read(tmp_path, *layers, num_layers=2).nodes] == ["conv1"]
+    with pytest.raises(FormatError, match="no conv or dense layer"):
+        read(tmp_path, *layers, num_layers=1)
 
 
 def wide(tmp_path: Path) -> IntegerNet:

@@ -44,6 +44,7 @@ class ForeignArguments:
     input_shape: Shape | None = None
     input_bits: int | None = None
     skip_layers: int = 0
+    num_layers: int | None = None
 
 
 def read_foreign(layers: CheckedGroup, count: int, told: ForeignArguments) -> IntegerNet:
@@ -55,6 +56,8 @@ def read_foreign(layers: CheckedGroup, count: int, told: ForeignArguments) -> In
         )
     if not 1 <= told.timesteps <= TIMESTEPS_LIMIT:
         raise FormatError(f"timesteps {told.timesteps} is outside [1, {TIMESTEPS_LIMIT}]")
+    if told.num_layers is not None:
+        count = min(count, told.num_layers)
     if count > NODES_LIMIT:
         raise FormatError(f"{layers.where}: {count} layers, the limit is {NODES_LIMIT}")
     first, nodes = _walk(layers, count, told)
@@ -104,7 +107,11 @@ def _walk(
             flattened = False
         else:
             reason = REFUSED_LAYERS.get(kind, f"layers of type '{kind[:40]}' are not supported")
-            raise FormatError(f"{layer.where}: {reason}", "conv, dense, flatten and input are")
+            raise FormatError(
+                f"{layer.where}: {reason}",
+                f"conv, dense, flatten and input are; or pass num_layers (--num-layers {i}) to end"
+                " before it",
+            )
     return first, nodes
 
 

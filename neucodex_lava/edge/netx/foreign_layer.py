@@ -19,6 +19,8 @@ from neucodex_lava.integer_net import (
     DECAY_ONE,
     EXPONENT_MAX,
     INPUT,
+    READOUT,
+    THRESHOLD_MAX,
     WEIGHT_MAX,
     WEIGHT_MIN,
     Connection,
@@ -53,10 +55,8 @@ def conv_or_dense(
     """
     if layer.has("weight_rec"):
         raise FormatError(f"{layer.where}: the layer is recurrent, which is not supported")
-    if not layer.has("neuron"):
-        raise FormatError(
-            f"{layer.where}: the layer has no neuron (an affine block), which is not supported"
-        )
+    if not layer.has("neuron") and (kind != "dense" or layer.has("bias")):
+        raise FormatError(f"{layer.where}: the layer has no neuron, which is not supported")
     shape = shape_of(layer, kind)
     weight = _weight(layer, kind, shape[0])
     if kind == "dense":
@@ -86,7 +86,9 @@ def conv_or_dense(
             "one for each channel is supported",
         )
     bias = np.resize(bias, shape[0])
-    return Node(name, shape, _neuron(layer), bias, (connection,))
+    # An affine block: lava-dl's reader makes it an integrator that does not leak nor spike.
+    neuron = _neuron(layer) if layer.has("neuron") else READOUT
+    return Node(name, shape, neuron, bias, (connection,))
 
 
 def input_block(layer: CheckedGroup, name: str, shape: Shape) -> Node:
@@ -167,7 +169,13 @@ def _neuron(layer: CheckedGroup) -> Neuron:
                 f"{group.where}: '{key}' differs by channel (shared_param=False), which is not"
                 " supported"
             )
-    return Neuron(*(group.integer(key) for key in ("iDecay", "vDecay", "vThMant")))
+    neuron = Neuron(*(group.integer(key) for key in ("iDecay", "vDecay", "vThMant")))
+    if neuron.threshold > THRESHOLD_MAX:
+        raise NetError(
+            f"{group.where}: threshold {neuron.threshold} is outside [0, {THRESHOLD_MAX}]; neurons"
+            " that never spike (an affine block with dynamics) are not supported"
+        )
+    return neuron
 
 
 def _weight(layer: CheckedGroup, kind: str, rows: int) -> NDArray[np.int32]:

@@ -42,6 +42,7 @@ def read_netx(
     input_shape: Shape | None = None,
     input_bits: int | None = None,
     skip_layers: int = 0,
+    num_layers: int | None = None,
 ) -> IntegerNet:
     """Read a NetX file.
 
@@ -56,6 +57,7 @@ def read_netx(
             where an input layer has neurons of its own, else 1, spikes.
         skip_layers: leave out the first layers of a file of lava-dl, as in ``netx.hdf5.Network``;
             1 drops an input layer with neurons of its own.
+        num_layers: stop after so many layers of a file of lava-dl, as there.
 
     Returns:
         A net that is cut after its last node.
@@ -71,13 +73,13 @@ def read_netx(
             raise FormatError(f"{layers.where}: layers are not numbered from 0 on")
         if root.has(EXTRA):
             net = _read_own(root, layers, len(names))
-            said = (net.input_shape, net.input_bits, 0)
-            if (input_shape or said[0], input_bits or said[1], skip_layers) != said:
+            said = (net.input_shape, net.input_bits, 0, None)
+            if (input_shape or said[0], input_bits or said[1], skip_layers, num_layers) != said:
                 raise FormatError(
                     f"{path}: says its input and its layers itself: shape {said[0]}, {said[1]} bits"
                 )
             return replace(net, timesteps=timesteps) if timesteps else net
-        told = ForeignArguments(timesteps, input_shape, input_bits, skip_layers)
+        told = ForeignArguments(timesteps, input_shape, input_bits, skip_layers, num_layers)
         return read_foreign(layers, len(names), told)
 
 

@@ -82,10 +82,10 @@ class ReferenceNetwork(StockAssembly):
         for node in wiring.net.nodes:
             if record or node is last or node.name not in self._counts.sent:
                 self._tap_spikes(node)
-            readout = node is last and wiring.net.ends_in_readout
+            readout = node.neuron.is_readout
             if node.name in watch:
                 self._tap_state(node, "u", self.currents)
-            if readout or node.name in watch:
+            if (readout and node is last) or node.name in watch:
                 self._tap_state(node, "v", self.potentials)
             if readout or node.sum_bound is not None:
                 self._watch_range(node, readout=readout)

@@ -23,7 +23,7 @@ from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.simulation import simulate
 from neucodex_lava.errors import OverflowInRunError
-from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
+from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node
 from neucodex_lava.models.neurons import lif, slayer_neuron
 
 # Seconds on an idle machine, minutes where twenty processes share two cores.
@@ -111,7 +111,7 @@ def test_engine_and_executor() -> None:
         "negative",
         "fires",
     )
-    for corner, least in {**rare, **dict.fromkeys(common, 40), "result": 200}.items():
+    for corner, least in {**rare, **dict.fromkeys(common, 25), "result": 120}.items():
         assert corners[corner] >= least, corners
 
 
@@ -215,3 +215,25 @@ def test_what_arrives_is_what_is_counted() -> None:
 
     one()
     assert min(late, lost) > 100
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("backend", ["executor", "fused", "reference"])
+def test_a_readout_that_is_not_the_last_node_may_not_clip_either(backend: str) -> None:
+    """An exit head, say; found by `test_reference_in_lava`."""
+    strong = np.full((1, 40), 254)
+    link = Connection("input", "dense", strong, 3)
+    head = Node("head", (1, 1, 1), READOUT, np.zeros(1, int), (link,), sum_bound=30_000)
+    after = Connection("input", "dense", np.full((1, 40), 2))
+    last = Node("last", (1, 1, 1), Neuron(), np.zeros(1, int), (after,))
+    net = IntegerNet((40, 1, 1), (head, last), 2, timesteps=3)
+    inputs = np.ones((1, 40, 1, 1, 3), np.uint8)
+    assert expect(net, inputs).overflow
+    run = {
+        "executor": lambda x: on_executor(net, x),
+        "fused": lambda x: on_lava(net, x, "fused", "gated"),
+        "reference": lambda x: on_lava(net, x, "reference", "pipelined"),
+    }[backend]
+    with pytest.raises(OverflowInRunError, match="'head'"):
+        run(inputs)
+    assert_same(expect(net, inputs[..., :1]), lambda: run(inputs[..., :1]))

@@ -57,12 +57,13 @@ def run_case(case: Case, backends: Sequence[str], file: Path, progress: Progress
         "samples": len(inputs),
         "edge_nodes": net.cut,
         "syn_ops": expected.ledger.total("syn_ops") + expected.ledger.total("macs"),
-        "versions": versions() | {"commit": _commit()},
+        "versions": versions(),
     }
     for i, backend in enumerate(missing):
         watch = [n.name for n in net.edge_nodes] if case.oracle != "slayer" else []
         done[backend] = check(backend, net, inputs, expected, watch)
-        done[backend]["date"] = datetime.now(timezone.utc).date().isoformat()
+        date = datetime.now(timezone.utc).date().isoformat()
+        done[backend] |= {"date": date, "commit": _commit()}
         _save(result, file)
         progress(case.name, i + 1, len(missing))
 

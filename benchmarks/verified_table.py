@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from benchmarks.verified_cases import STOCK
+
 Result = dict[str, Any]
 COMPARED = ("spikes", "potentials", "counts")
 
@@ -14,13 +16,13 @@ HEAD = """# Verified
 **{spikes:,} spikes and running sums, {potentials:,} potentials, {counts:,} counts; {differences}
 differ.**
 
-ResNet-18 and VGG-16 have full width and seeded random weights; their batch norms were set with
-{images}, so that every layer fires as one of a trained network does (`benchmarks/networks.py`), and
-they were quantised by the project's own path. The input is such images. SLAYER's own modules (`slayer`)
-gave every node's spikes and potentials and the readout's sums; the spike maps times the fan-out maps
-gave every count. The small networks hold what those do not: delays, dilation, groups, graded input,
-exponents, transposed convolutions, decays of all kinds; plain loops gave what is right. All other
-backends are compared node by node and timestep by timestep:
+ResNet-18 and VGG-16 have full width and seeded random weights; their batch norms were set with images,
+so that every layer fires as one of a trained network does (`benchmarks/networks.py`), and they were
+quantised by the project's own path. The input is more such images: {images}.
+SLAYER's own modules (`slayer`) gave every node's spikes and potentials and the readout's sums; the
+spike maps times the fan-out maps gave every count. The small networks hold what those do not: delays,
+dilation, groups, graded input, exponents, transposed convolutions, decays of all kinds; plain loops
+gave what is right. All other backends are compared node by node and timestep by timestep:
 
 * `twin`: the torch executor, the whole network, what lies behind the cut as well;
 * `fused gated`, `fused pipelined`: our Lava process, the part before the cut;
@@ -28,8 +30,9 @@ backends are compared node by node and timestep by timestep:
   networks only.
 
 A split network has its encoder at the split point; a network without is run to its readout. Seconds are
-wall time of all backends on a shared machine and only tell what is cheap. Versions: {versions}. Dates:
-{dates}.
+wall time of all backends on a busy machine and only tell what is cheap.
+
+Versions: {versions}. Dates: {dates}.
 
 ## Summary
 
@@ -46,13 +49,16 @@ EVERY = (
 
 def table(results: Sequence[Result]) -> str:
     """Markdown: a summary by network and input, then every case and backend."""
+    results = [
+        r | {"checks": {b: r["checks"][b] for b in STOCK if b in r["checks"]}} for r in results
+    ]
     checks = [c for r in results for c in r["checks"].values()]
     images = {r["images"] for r in results if r["oracle"] == "slayer"}
     text = HEAD.format(
         cases=len(results),
         **{what: sum(c[f"{what}_compared"] for c in checks) for what in COMPARED},
         differences=sum(differences(c) for c in checks),
-        images=" and ".join(sorted(images)),
+        images="; ".join(sorted(images)),
         versions="; ".join(_versions(results)),
         dates=", ".join(sorted({c["date"] for c in checks})),
     )
@@ -121,6 +127,7 @@ def _versions(results: Iterable[Result]) -> list[str]:
     for r in results:
         for name, version in r["versions"].items():
             seen.setdefault(name, set()).add(version)
+        seen.setdefault("commit", set()).update(c["commit"] for c in r["checks"].values())
     wanted = ("neucodex-lava", "lava-nc", "lava-dl", "torch", "numpy", "numba", "python", "commit")
     return [f"{name} {', '.join(sorted(seen[name]))}" for name in wanted if name in seen]
 

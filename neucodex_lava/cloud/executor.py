@@ -23,7 +23,7 @@ from neucodex_lava.errors import NetError
 from neucodex_lava.integer_net import INPUT, IntegerNet, Node, Shape
 
 FLOAT_BYTES = 4
-CPU_BYTES, GPU_BYTES = 4 << 20, 1 << 30
+CPU_BYTES, GPU_BYTES = 8 << 20, 1 << 30
 """What the sums and spikes of a batch's largest node may take: they should stay in a core's caches
 (`neucodex bench executor` measures it), or keep a GPU busy."""
 

@@ -29,6 +29,8 @@ from neucodex_lava.integer_net import (
 )
 
 STATE_MAX = 1 << 23
+WIDE = 35
+"""Output channels that fill more than one vector of the kernels, on small maps."""
 TIE = -1
 """Threshold to be replaced by a potential that the node reaches, or one beside it."""
 AXES = [
@@ -101,8 +103,10 @@ class _Builder:
         groups = self.draw(st.sampled_from([g for g in (1, 2, 3) if shape[0] % g == 0]))
         if target is not None and target[0] % groups:
             groups = 1
-        out = target[0] if target else groups * self.draw(st.integers(1, 2))
         (ky, sy, py, dy), (kx, sx, px, dx) = axes
+        out = target[0] if target else groups * self.draw(st.sampled_from([1, 2, 1, 2, WIDE]))
+        if out >= WIDE and target is None and shape[1] * shape[2] > 9:
+            out = groups
         weight, exponent = self.weights(out, shape[0] // groups, ky, kx)
         return Connection(
             source, "conv", weight, exponent, (sy, sx), (py, px), (dy, dx), groups=groups,
@@ -292,6 +296,7 @@ def expect(net: IntegerNet, inputs: np.ndarray) -> Expected:
             "join": len(node.connections) > 1,
             "delay": any(c.longest_delay for c in node.connections),
             "negative": (v < 0).any(),
+            "wide": node.shape[0] >= WIDE,
         }
         corners |= {name for name, here in found.items() if here}
         corners |= {c.kind for c in node.connections}

@@ -7,6 +7,7 @@ run the same input, and every spike, running sum, potential and count is compare
 """
 
 from neucodex_lava.verify.compare import Seen, changed_integers, compare
+from neucodex_lava.verify.on_bundle import BACKENDS, verify
 from neucodex_lava.verify.report import (
     BackendCheck,
     Difference,
@@ -14,7 +15,6 @@ from neucodex_lava.verify.report import (
     NeuronStates,
     VerifyReport,
 )
-from neucodex_lava.verify.on_bundle import BACKENDS, verify
 
 __all__ = [
     "BACKENDS",

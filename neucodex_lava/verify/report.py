@@ -96,7 +96,7 @@ class Difference:
             return text
         text += f"; {self.states.found}"
         if self.states.expected is None:
-            return text
+            return f"{text}; nobody who agrees with the golden record can show what it should be"
         return f"{text}; in {self.states.expected_from}: {self.states.expected}"
 
 

@@ -94,6 +94,8 @@ def run_stock_netx(
     except Exception as problem:
         text = " ".join(f"{type(problem).__name__}: {problem}".split())[:160]
         raise FormatError(f"lava-dl's own reader fails on '{path}': {text}") from problem
+    # lava-dl leaves it open, and a file that is open cannot be written again.
+    network.net_config.f.close()
     steps = samples * timesteps + len(nodes)
     # N C H W T -> C H W step
     train = np.moveaxis(inputs, 0, -2).reshape(*net.input_shape, -1)

@@ -46,6 +46,7 @@ def progress_bars(enabled: bool = True) -> Iterator[Progress]:
 
     console = Console(file=sys.stderr)
     tasks: dict[str, Any] = {}
+    ended: set[str] = set()
     live = console.is_terminal
     columns = (
         TextColumn("{task.description:<34}"),
@@ -61,7 +62,10 @@ def progress_bars(enabled: bool = True) -> Iterator[Progress]:
             if task not in tasks:
                 tasks[task] = bars.add_task(task, total=total)
             bars.update(tasks[task], completed=done, total=total)
-            if not live and done >= total and tasks[task] is not None:
+            if done < total:
+                ended.discard(task)
+            elif not live and task not in ended:
+                ended.add(task)
                 console.print(f"{task}: {done}/{total} done", highlight=False)
 
         yield show

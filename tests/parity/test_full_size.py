@@ -159,10 +159,11 @@ def test_the_fit_finds_floor_and_slope(tmp_path: Path) -> None:
     ops = np.array([0, 1e6, 2e6, 5e6])
     points = [{"size": "a", "syn_ops": x, "seconds": 4e-4 + 3e-10 * x} for x in ops]
     found = fit(points)
-    assert found["floor_s"] == pytest.approx(4e-4)
+    assert found["intercept_s"] == pytest.approx(4e-4)
     assert found["ns_per_synop"] == pytest.approx(0.3)
     assert found["r2"] == pytest.approx(1)
-    plot({"fits": {"a": found}, "points": points}, tmp_path / "cost.svg")
+    row = {"fits": {"a": found | {"floor_s": 4e-4}}, "points": points}
+    plot(row, tmp_path / "cost.svg")
     first = (tmp_path / "cost.svg").read_bytes()
-    plot({"fits": {"a": found}, "points": points}, tmp_path / "cost.svg")
+    plot(row, tmp_path / "cost.svg")
     assert (tmp_path / "cost.svg").read_bytes() == first, "drawn anew, it is the same file"

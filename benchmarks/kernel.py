@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from benchmarks.networks import Spec, build, images_for
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
-from neucodex_lava.edge.engine import FusedEngine
-from neucodex_lava.edge.gather import _add_64
+from neucodex_lava.edge.engine.engine import FusedEngine
+from neucodex_lava.edge.engine.gather import _add_64
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.integer_net import (
     DECAY_ONE,

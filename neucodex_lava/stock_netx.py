@@ -70,7 +70,7 @@ def run_stock_netx(
         alone = [run_stock_netx(path, net, x[None], skip_layers, num_layers) for x in inputs]
         sums = [s for _, s in alone if s is not None]
         return np.concatenate([s for s, _ in alone]), np.concatenate(sums) if sums else None
-    from neucodex_lava.edge.supervisor import SupervisedRun
+    from neucodex_lava.edge.runtime.supervisor import SupervisedRun
 
     with contextlib.redirect_stdout(io.StringIO()):
         from lava.lib.dl.netx import hdf5

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.engine import FusedEngine
+from neucodex_lava.edge.engine.engine import FusedEngine
 from neucodex_lava.edge.processes.fused import EdgeHead, PyEdgeHeadModel
-from neucodex_lava.edge.shared import shared_zeros
-from neucodex_lava.edge.supervisor import SupervisedRun
+from neucodex_lava.edge.runtime.shared import shared_zeros
+from neucodex_lava.edge.runtime.supervisor import SupervisedRun
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.integer_net import STATE_SHIFT
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neucodex_lava.edge.fused import FusedRun
-from neucodex_lava.edge.reference import simulate_reference
 from neucodex_lava.edge.result import Progress, SimulationResult, StepResult
 from neucodex_lava.edge.session import EdgeSession
+from neucodex_lava.edge.stock.reference import simulate_reference
 from neucodex_lava.edge.wiring import (
     NODE_COLUMNS,
     SYNAPSE_COLUMNS,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from energy.ledger import Ledger, Overhead
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
-from neucodex_lava.edge.engine import FusedEngine
+from neucodex_lava.edge.engine.engine import FusedEngine
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.integer_net import IntegerNet
 

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from plain import load_join_net
 
 from neucodex_lava.edge.fused import FusedRun
-from neucodex_lava.edge.reference_network import ReferenceNetwork
-from neucodex_lava.edge.supervisor import SupervisedRun
+from neucodex_lava.edge.runtime.supervisor import SupervisedRun
+from neucodex_lava.edge.stock.network import ReferenceNetwork
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.errors import NeucodexError
 
@@ -34,7 +34,7 @@ def main(backend: str, fault: str) -> None:
     wiring = Wiring.of(net, schedule)
     if backend == "fused":
         if fault == "exception":
-            from neucodex_lava.edge.engine import FusedEngine
+            from neucodex_lava.edge.engine.engine import FusedEngine
 
             step = FusedEngine.step
 

@@ -10,8 +10,8 @@ from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
 from plain import delayed_net, load_join_net, run_plain
 
-from neucodex_lava.edge.chip import chip_network, run_chip_network
 from neucodex_lava.edge.simulation import simulate
+from neucodex_lava.edge.stock.chip import chip_network, run_chip_network
 from neucodex_lava.errors import ConfigError, DataError
 from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node
 

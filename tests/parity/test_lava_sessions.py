@@ -20,9 +20,9 @@ from session_totals import check_totals
 
 from neucodex_lava.edge.processes.counting import CountingConv, CountingDense
 from neucodex_lava.edge.processes.fused import EdgeHead, PyEdgeHeadModel
-from neucodex_lava.edge.shared import shared_zeros
+from neucodex_lava.edge.runtime.shared import shared_zeros
+from neucodex_lava.edge.runtime.supervisor import SupervisedRun
 from neucodex_lava.edge.simulation import EdgeSession, simulate
-from neucodex_lava.edge.supervisor import SupervisedRun
 from neucodex_lava.errors import ConfigError, DataError
 from neucodex_lava.integer_net import Connection
 
@@ -169,7 +169,7 @@ def test_a_session_runs_in_a_worker_thread() -> None:
 
 def test_the_edge_head_works_between_stock_processes() -> None:
     """Without a mailbox it is an ordinary Lava process, which resets every T steps."""
-    from neucodex_lava.edge.engine import FusedEngine
+    from neucodex_lava.edge.engine.engine import FusedEngine
     from neucodex_lava.edge.wiring import Wiring
 
     net, spikes, _ = load_join_net(3)

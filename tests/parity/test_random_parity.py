@@ -21,7 +21,7 @@ from plain import arrivals, delayed_sums
 from energy.ledger import Ledger
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
-from neucodex_lava.edge.layout import Synapses
+from neucodex_lava.edge.engine.layout import Synapses
 from neucodex_lava.edge.simulation import simulate
 from neucodex_lava.errors import OverflowInRunError
 from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node

@@ -8,8 +8,8 @@ import pytest
 from lava.magma.core.process.process import ProcessServer
 from plain import delayed_net, load_join_net
 
-from neucodex_lava.edge.chip import run_chip_network
 from neucodex_lava.edge.simulation import simulate
+from neucodex_lava.edge.stock.chip import run_chip_network
 
 pytestmark = pytest.mark.lava
 

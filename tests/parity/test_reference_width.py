@@ -7,8 +7,8 @@ import pytest
 from against_plain import reference_is_exact
 from plain import run_plain
 
-from neucodex_lava.edge.chip import run_chip_network
 from neucodex_lava.edge.simulation import simulate
+from neucodex_lava.edge.stock.chip import run_chip_network
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
 

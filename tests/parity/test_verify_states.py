@@ -20,8 +20,9 @@ from plain import run_plain
 
 from neucodex_lava.bundle import Bundle, load_bundle
 from neucodex_lava.cloud import neurons as cloud_neurons
-from neucodex_lava.edge import engine, stock
-from neucodex_lava.edge import neurons as edge_neurons
+from neucodex_lava.edge.engine import engine
+from neucodex_lava.edge.engine import neurons as edge_neurons
+from neucodex_lava.edge.stock import processes as stock
 from neucodex_lava.integer_net import IntegerNet
 from neucodex_lava.verify import Difference, NeuronStates, VerifyReport, verify
 

@@ -8,8 +8,8 @@ import numpy as np
 from plain import run_plain, synapse
 
 from energy.ledger import Ledger
-from neucodex_lava.edge.engine import FusedEngine
-from neucodex_lava.edge.layout import Synapses, to_hwc
+from neucodex_lava.edge.engine.engine import FusedEngine
+from neucodex_lava.edge.engine.layout import Synapses, to_hwc
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.integer_net import Connection, IntegerNet, Shape
 

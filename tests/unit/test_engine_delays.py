@@ -5,7 +5,7 @@ import pytest
 from engine_runs import assert_as_plain
 from plain import delayed_net, random_net, run_plain
 
-from neucodex_lava.edge.engine import FusedEngine
+from neucodex_lava.edge.engine.engine import FusedEngine
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
 

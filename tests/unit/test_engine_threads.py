@@ -15,14 +15,14 @@ from engine_runs import assert_as_plain
 from numba.core.runtime import _nrt_python, rtsys
 from plain import random_net
 
-from neucodex_lava.edge import layout
-from neucodex_lava.edge.active import list_active
-from neucodex_lava.edge.engine import FusedEngine
-from neucodex_lava.edge.gather import gather
-from neucodex_lava.edge.scatter import add_identity, scatter
-from neucodex_lava.edge.update import update
+from neucodex_lava.edge.engine import layout
+from neucodex_lava.edge.engine.active import list_active
+from neucodex_lava.edge.engine.engine import FusedEngine
+from neucodex_lava.edge.engine.gather import gather
+from neucodex_lava.edge.engine.scatter import add_identity, scatter
+from neucodex_lava.edge.engine.update import update
+from neucodex_lava.edge.engine.workers import Workers
 from neucodex_lava.edge.wiring import Wiring
-from neucodex_lava.edge.workers import Workers
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
 

@@ -9,9 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from plain import decay, leaky_net, load_join_net, run_plain
 
-from neucodex_lava.edge.engine import FusedEngine
-from neucodex_lava.edge.layout import Synapses, to_hwc
-from neucodex_lava.edge.neurons import Neurons
+from neucodex_lava.edge.engine.engine import FusedEngine
+from neucodex_lava.edge.engine.layout import Synapses, to_hwc
+from neucodex_lava.edge.engine.neurons import Neurons
 from neucodex_lava.edge.wiring import Wiring, check_inputs
 from neucodex_lava.errors import ConfigError, DataError, OverflowInRunError
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node

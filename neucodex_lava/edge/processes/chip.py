@@ -13,7 +13,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 
 class ChipNetwork(AbstractProcess):
-    """An edge part in stock Lava processes only, made by `edge.chip.chip_network`.
+    """An edge part in stock Lava processes only, made by `edge.stock.chip.chip_network`.
 
     A sample takes `interval` Lava steps, of which the first `timesteps` hold its frames; the input of
     the others is ignored, and so is what comes out. All neurons are cleared between samples. With

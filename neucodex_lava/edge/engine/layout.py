@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.active import list_active
-from neucodex_lava.edge.gather import ROWS_BEFORE_FLUSH, gather
-from neucodex_lava.edge.llvm import LANES
-from neucodex_lava.edge.neurons import Neurons
-from neucodex_lava.edge.reach import sources, targets, windows
-from neucodex_lava.edge.scatter import add_identity, scatter
-from neucodex_lava.edge.workers import Workers
+from neucodex_lava.edge.engine.active import list_active
+from neucodex_lava.edge.engine.gather import ROWS_BEFORE_FLUSH, gather
+from neucodex_lava.edge.engine.llvm import LANES
+from neucodex_lava.edge.engine.neurons import Neurons
+from neucodex_lava.edge.engine.reach import sources, targets, windows
+from neucodex_lava.edge.engine.scatter import add_identity, scatter
+from neucodex_lava.edge.engine.workers import Workers
 from neucodex_lava.integer_net import Connection, IntegerNet, Shape
 
 Bytes = NDArray[np.uint8]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.delays import DelayLine
-from neucodex_lava.edge.layout import Bytes, Ints, build
+from neucodex_lava.edge.engine.delays import DelayLine
+from neucodex_lava.edge.engine.layout import Bytes, Ints, build
+from neucodex_lava.edge.engine.workers import Workers
 from neucodex_lava.edge.wiring import INPUT, NODE_COLUMNS, SYNAPSE_COLUMNS, Wiring
-from neucodex_lava.edge.workers import Workers
 from neucodex_lava.errors import ConfigError, DataError, OverflowInRunError
 from neucodex_lava.integer_net import SUM_MAX
 

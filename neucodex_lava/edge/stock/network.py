@@ -15,13 +15,13 @@ from lava.proc.io.source import RingBuffer
 from numpy.typing import NDArray
 
 from energy.ledger import Ledger
-from neucodex_lava.edge.assembly import Delays, StockAssembly, holds_spikes_back, waits_inside
 from neucodex_lava.edge.processes import counting
 from neucodex_lava.edge.processes.ranges import PyRangeWatchModel, RangeWatch
 from neucodex_lava.edge.processes.taps import PySpikeTapModel, PyVarTapModel, SpikeTap, VarTap
-from neucodex_lava.edge.reference_counts import ReferenceCounts
-from neucodex_lava.edge.shared import shared_zeros
-from neucodex_lava.edge.stock import StockSynapse, whc
+from neucodex_lava.edge.runtime.shared import shared_zeros
+from neucodex_lava.edge.stock.assembly import Delays, StockAssembly, holds_spikes_back, waits_inside
+from neucodex_lava.edge.stock.counts import ReferenceCounts
+from neucodex_lava.edge.stock.processes import StockSynapse, whc
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.integer_net import DECAY_ONE, STATE_SHIFT, Node
 

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from neucodex_lava.edge.llvm import BYTE, WORD, contiguous, load_vector, pointer
+from neucodex_lava.edge.engine.llvm import BYTE, WORD, contiguous, load_vector, pointer
 
 MASK_BITS = 64
 

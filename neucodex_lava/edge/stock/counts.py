@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energy.ledger import Ledger, Overhead
-from neucodex_lava.edge.shared import shared_zeros
-from neucodex_lava.edge.stock import StockSynapse
+from neucodex_lava.edge.runtime.shared import shared_zeros
+from neucodex_lava.edge.stock.processes import StockSynapse
 from neucodex_lava.edge.wiring import NODE_COLUMNS, SYNAPSE_COLUMNS, Wiring
 from neucodex_lava.integer_net import Connection
 

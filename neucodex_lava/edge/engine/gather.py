@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from neucodex_lava.edge.llvm import (
+from neucodex_lava.edge.engine.llvm import (
     BYTE,
     LANES,
     PLACE,

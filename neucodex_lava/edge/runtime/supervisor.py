@@ -29,7 +29,7 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
 
-from neucodex_lava.edge.children import children_tied, interrupt_deferred
+from neucodex_lava.edge.runtime.children import children_tied, interrupt_deferred
 from neucodex_lava.errors import NeucodexError, SimulationError
 
 POLL_S = 0.05

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from neucodex_lava.edge.layout import Bytes, Ints, Synapses, to_hwc
+from neucodex_lava.edge.engine.layout import Bytes, Ints, Synapses, to_hwc
 from neucodex_lava.integer_net import Connection, Shape
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.update import update
+from neucodex_lava.edge.engine.update import update
 from neucodex_lava.integer_net import DECAY_ONE, STATE_SHIFT, Node, worst_case_sums
 
 

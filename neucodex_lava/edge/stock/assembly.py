@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.stock import (
+from neucodex_lava.edge.stock.processes import (
     StockSynapse,
     check_neuron,
     relay_neuron,

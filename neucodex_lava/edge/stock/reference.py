@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energy.ledger import Ledger
-from neucodex_lava.edge.assembly import holds_spikes_back
-from neucodex_lava.edge.engine import overflow_error
-from neucodex_lava.edge.reference_network import PerStep, ReferenceNetwork
+from neucodex_lava.edge.engine.engine import overflow_error
 from neucodex_lava.edge.result import Progress, SimulationResult, windows
-from neucodex_lava.edge.supervisor import SupervisedRun
+from neucodex_lava.edge.runtime.supervisor import SupervisedRun
+from neucodex_lava.edge.stock.assembly import holds_spikes_back
+from neucodex_lava.edge.stock.network import PerStep, ReferenceNetwork
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.integer_net import STATE_SHIFT
 

@@ -18,10 +18,10 @@ from lava.proc.io.source import RingBuffer as Source
 from lava.proc.sparse.process import Sparse
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.assembly import Delays, StockAssembly
 from neucodex_lava.edge.processes.chip import ChipNetwork
-from neucodex_lava.edge.stock import FUSED_HINT, StockSynapse, whc
-from neucodex_lava.edge.supervisor import SupervisedRun
+from neucodex_lava.edge.runtime.supervisor import SupervisedRun
+from neucodex_lava.edge.stock.assembly import Delays, StockAssembly
+from neucodex_lava.edge.stock.processes import FUSED_HINT, StockSynapse, whc
 from neucodex_lava.edge.wiring import Wiring, check_inputs
 from neucodex_lava.errors import ConfigError, DataError
 from neucodex_lava.integer_net import STATE_SHIFT, WEIGHT_MAX, WEIGHT_MIN, IntegerNet

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from neucodex_lava.edge.llvm import BYTE, LANES, contiguous, filled, load_vector, pointer
+from neucodex_lava.edge.engine.llvm import BYTE, LANES, contiguous, filled, load_vector, pointer
 
 
 def _row_scatterer(lanes: int) -> Any:

@@ -76,7 +76,7 @@ def _row_adder(lanes: int) -> Any:
     return intrinsic(add_rows)
 
 
-_add_16, _add_32, _add_64 = (_row_adder(lanes) for lanes in LANES)
+add_16, add_32, add_64 = (_row_adder(lanes) for lanes in LANES)
 
 
 @njit(cache=True, nogil=True)
@@ -135,11 +135,11 @@ def gather(
                     while j < end:
                         stop = min(end, j + room)
                         if lanes == 64:
-                            _add_64(weight, base, line, index, j, stop, part)
+                            add_64(weight, base, line, index, j, stop, part)
                         elif lanes == 32:
-                            _add_32(weight, base, line, index, j, stop, part)
+                            add_32(weight, base, line, index, j, stop, part)
                         else:
-                            _add_16(weight, base, line, index, j, stop, part)
+                            add_16(weight, base, line, index, j, stop, part)
                         room -= stop - j
                         j = stop
                         if room == 0:

@@ -149,7 +149,9 @@ def cases() -> Iterator[Case]:
                 spec = Spec(arch, shape, 1 + split % longest, stem_stride=stem)
                 yield FullSize(_split(spec, split), 1, calibration=longest)
     for arch in ("resnet18", "vgg16"):
-        yield FullSize(Spec(arch, LARGE, 8, stem_stride=LARGE_STEM), 1)
+        for t in (4, 8):
+            yield FullSize(Spec(arch, LARGE, t, stem_stride=LARGE_STEM), 1)
+            yield FullSize(Spec(arch, EVENTS, t), 1)
     for arch, splits in (("resnet18", (1, 3, 5)), ("vgg16", (2, 4, 7))):
         for split in splits:
             yield FullSize(_split(Spec(arch, CIFAR, 3, seed=1), split), 1, STOCK, 16)

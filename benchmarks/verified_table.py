@@ -19,18 +19,27 @@ differ.**
 ResNet-18 and VGG-16 have full width and seeded random weights; their batch norms were set with images,
 so that every layer fires as one of a trained network does (`benchmarks/networks.py`), and they were
 quantised by the project's own path. The input is more such images: {images}.
-SLAYER's own modules (`slayer`) gave every node's spikes and potentials and the readout's sums; the
-spike maps times the fan-out maps gave every count. The small networks hold what those do not: delays,
-dilation, groups, graded input, exponents, transposed convolutions, decays of all kinds; plain loops
-gave what is right. All other backends are compared node by node and timestep by timestep:
+SLAYER's own modules (`slayer`; each synapse's sums rounded to the integers they are) gave every node's
+spikes and potentials and the readout's sums. Counts are those spikes times the fan-out maps: they say
+that all backends saw the same spikes at the same places; the maps themselves are checked against plain
+loops, Sinabs and NeuroBench on smaller networks (`make crosscheck`). The small networks hold what the
+large ones do not: delays, dilation, groups, graded input, exponents, transposed convolutions, decays of
+all kinds; plain loops gave spikes and counts alike. All other backends are compared node by node and
+timestep by timestep:
 
 * `twin`: the torch executor, the whole network, what lies behind the cut as well;
 * `fused gated`, `fused pipelined`: our Lava process, the part before the cut;
 * `reference pipelined`: stock Lava processes, the part before the cut; it shows potentials of the small
   networks only.
 
+Not compared: T of 3, 5, 6 and 7 on the two larger inputs, and their split points at T above 2; stock
+Lava at other split points than those named (the SP7 head of ResNet-18 is in `neucodex bench sim`);
+trained weights of full width. VGG-16 has 13 convolutions, strides instead of pooling, and no hidden
+dense layer.
+
 A split network has its encoder at the split point; a network without is run to its readout. Seconds are
-wall time of all backends on a busy machine and only tell what is cheap.
+wall time of all backends on a busy machine and only tell what is cheap. A result is kept until its
+network changes; the commits are those at which checks ran.
 
 Versions: {versions}. Dates: {dates}.
 

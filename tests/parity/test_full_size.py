@@ -76,7 +76,7 @@ def test_pilotnet_has_its_geometry_and_rates() -> None:
         assert run.spikes[node.name].mean() == pytest.approx(rate, abs=0.03), node.name
 
 
-def test_every_full_size_case_is_named_once_and_covers_the_issue() -> None:
+def test_every_split_point_and_input_size_is_a_case_named_once() -> None:
     every = list(cases())
     assert len({c.name for c in every}) == len(every)
     full = [c for c in every if isinstance(c, FullSize)]
@@ -162,7 +162,7 @@ def test_the_fit_finds_floor_and_slope(tmp_path: Path) -> None:
     assert found["intercept_s"] == pytest.approx(4e-4)
     assert found["ns_per_synop"] == pytest.approx(0.3)
     assert found["r2"] == pytest.approx(1)
-    row = {"fits": {"a": found | {"floor_s": 4e-4}}, "points": points}
+    row = {"fits": {"a": found | {"silent_s": 4e-4}}, "points": points}
     plot(row, tmp_path / "cost.svg")
     first = (tmp_path / "cost.svg").read_bytes()
     plot(row, tmp_path / "cost.svg")

@@ -64,6 +64,35 @@ def synapse(connection: Connection, x: np.ndarray, target: tuple[int, int, int])
     return out
 
 
+def reached(connection: Connection, x: np.ndarray, target: Any) -> tuple[int, int]:
+    """Synapses that spikes (C, H, W) reach, and those of a weight other than 0, one by one."""
+    every = nonzero = 0
+    w = connection.weight
+    (sy, sx), (py, px), (dy, dx) = connection.stride, connection.padding, connection.dilation
+    for c, iy, ix in np.argwhere(x):
+        if connection.kind == "identity":
+            every, nonzero = every + 1, nonzero + int(w != 0)
+            continue
+        if connection.kind == "dense":
+            column = w[:, np.ravel_multi_index((c, iy, ix), x.shape)]
+            every, nonzero = every + column.size, nonzero + np.count_nonzero(column)
+            continue
+        group, within = divmod(c, x.shape[0] // connection.groups)
+        out = target[0] // connection.groups
+        for ky, kx in np.ndindex(*w.shape[2:]):
+            if connection.kind == "conv":
+                oy, ry = divmod(iy + py - ky * dy, sy)
+                ox, rx = divmod(ix + px - kx * dx, sx)
+                tap = w[group * out : (group + 1) * out, within, ky, kx]
+            else:
+                oy, ry = iy * sy - py + ky * dy, 0
+                ox, rx = ix * sx - px + kx * dx, 0
+                tap = w[c, :, ky, kx]
+            if ry == 0 and rx == 0 and 0 <= oy < target[1] and 0 <= ox < target[2]:
+                every, nonzero = every + tap.size, nonzero + np.count_nonzero(tap)
+    return every, int(nonzero)
+
+
 def delayed_sums(connection: Connection, train: np.ndarray, target: Any) -> np.ndarray:
     """Sums (*target, T) of one sample's spikes (C, H, W, T), by plain loops: spikes later than T go."""
     timesteps = train.shape[-1]
@@ -119,14 +148,17 @@ def run_plain(
             for c in node.connections:
                 train = trains[c.source]
                 sums += delayed_sums(c, train, node.shape)
-                every, nonzero = c.fan_out(train.shape[:3], node.shape)
                 active = arrivals(c, train) != 0
-                reached = [(m[..., None] * active).sum(axis=(0, 1, 2)) for m in (every, nonzero)]
                 ledger.spikes_in[s, row] = active.sum(axis=(0, 1, 2))
-                if net.is_graded(c):
-                    ledger.macs[s, row] = reached[0]
-                else:
-                    ledger.syn_ops[s, row], ledger.syn_ops_nonzero[s, row] = reached
+                for t in range(timesteps):
+                    every, nonzero = reached(c, active[..., t], node.shape)
+                    if net.is_graded(c):
+                        ledger.macs[s, row, t] = every
+                    else:
+                        ledger.syn_ops[s, row, t], ledger.syn_ops_nonzero[s, row, t] = (
+                            every,
+                            nonzero,
+                        )
                 row += 1
             u = v = np.zeros(node.shape, np.int64)
             for t in range(timesteps):

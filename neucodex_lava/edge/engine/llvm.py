@@ -1,7 +1,8 @@
 """Pieces of LLVM code for kernels whose innermost loops Numba does not turn into vector instructions.
 
-The vectors are LLVM's own, so they exist for every processor. Numba's cache notices a change of the
-file that a cached kernel is written in only: intrinsics live beside the kernels that use them.
+The vectors are LLVM's own, so they exist for every processor. Numba's cache only notices a change of
+the file that a cached kernel is written in, so that intrinsics live beside the kernels that use them;
+whoever changes this file deletes ``__pycache__``.
 """
 
 from __future__ import annotations

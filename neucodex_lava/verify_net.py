@@ -16,7 +16,7 @@ from neucodex_lava.bundle import Golden, digest_potentials
 from neucodex_lava.edge.netx.layout import why_not_stock
 from neucodex_lava.edge.netx.reader import is_own
 from neucodex_lava.errors import ConfigError, FormatError
-from neucodex_lava.evaluation.net_file import load_net_target, random_inputs
+from neucodex_lava.evaluation.net_file import check_run, load_net_target, random_inputs
 from neucodex_lava.integer_net import IntegerNet, Shape
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.verify import BackendCheck, Seen, VerifyReport, compare
@@ -76,6 +76,7 @@ def verify_net(
         skip_layers=skip_layers,
         num_layers=num_layers,
     )
+    check_run(net, samples, recorded=True)
     inputs = random_inputs(net, samples, rate, seed)
     golden = _yardstick(net, inputs)
     skipped = _cannot_run(path, net)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neucodex_lava.errors import DataError
-from neucodex_lava.evaluation.net_file import VALUES_LIMIT
 
 AXES = 5
+VALUES_LIMIT = 1 << 32
+"""More than for random input: these lie in the user's file and are mapped."""
 
 
 def read_inputs(path: Path) -> NDArray[np.uint8]:
@@ -27,8 +29,11 @@ def read_inputs(path: Path) -> NDArray[np.uint8]:
     if not path.is_file():
         raise DataError(f"'{path}' is no file", hint)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's about old headers: the error says enough
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        # numpy, its parser of headers and zipfile raise nearly anything on a damaged file.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"'{path}' holds no array that can be read: {reason}", hint) from error
     if not isinstance(array, np.ndarray):

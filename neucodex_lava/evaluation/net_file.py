@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,16 @@ from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import IntegerNet, Shape
 
 SUFFIX = ".net"
-VALUES_LIMIT = 1 << 32
+VALUES_LIMIT = 1 << 28
+"""Values of random input, a byte each. A small file may ask for many timesteps."""
+NEURONS_LIMIT = 1 << 25
+"""Neurons in all: a run needs some 16 bytes of state for each, in every sample of a batch. Full-size
+ResNet-18 at 224x224 has 2.5 million; a file of a megabyte can ask for billions."""
+COUNTS_LIMIT = 1 << 25
+"""Rows of the ledger, some ten int64 each: one per sample, timestep and node or connection."""
+RECORDED_LIMIT = 1 << 30
+"""Membrane potentials that a run may keep to be compared: one per sample, timestep and neuron."""
+DRAWN_AT_ONCE = 1 << 20
 
 
 def is_net_file(path: Path) -> bool:
@@ -43,7 +53,7 @@ def load_net_target(
     Raises:
         FormatError: no NetX file, or one that holds what cannot be expressed, by name.
         NetError: the net breaks a limit of the hardware.
-        ConfigError: an argument outside what is possible.
+        ConfigError: an argument outside what is possible, or more neurons than can be run.
     """
     counts = (("timesteps", timesteps), ("input bits", input_bits), ("layers", num_layers))
     for name, value in counts:
@@ -51,7 +61,7 @@ def load_net_target(
             raise ConfigError(f"{value} {name} asked for, at least 1 is possible")
     if skip_layers < 0:
         raise ConfigError(f"{skip_layers} layers to skip, at least 0 is possible")
-    return read_netx(
+    net = read_netx(
         path,
         timesteps=timesteps,
         input_shape=input_shape,
@@ -59,6 +69,38 @@ def load_net_target(
         skip_layers=skip_layers,
         num_layers=num_layers,
     )
+    neurons = sum(node.size for node in net.nodes)
+    if neurons > NEURONS_LIMIT:
+        raise ConfigError(
+            f"'{path}' has {neurons} neurons, a lone file is run up to {NEURONS_LIMIT}",
+            "run a part of the network, or smaller input",
+        )
+    return net
+
+
+def check_run(net: IntegerNet, samples: int, *, recorded: bool = False) -> None:
+    """Refuse a run of a lone file that asks for more memory than such a run may take.
+
+    Args:
+        net: what is run.
+        samples: how many of them.
+        recorded: whether all membrane potentials are kept.
+
+    Raises:
+        ConfigError: too many counts or potentials.
+    """
+    steps = samples * net.timesteps
+    rows = len(net.nodes) + sum(1 for _ in net.connections())
+    needs = [("rows of counts", rows, COUNTS_LIMIT)]
+    if recorded:
+        needs.append(("recorded potentials", sum(n.size for n in net.nodes), RECORDED_LIMIT))
+    for what, each, limit in needs:
+        if steps * each > limit:
+            raise ConfigError(
+                f"{samples} samples of {net.timesteps} timesteps make {steps * each} {what},"
+                f" the limit is {limit}",
+                "fewer --samples or --timesteps",
+            )
 
 
 def random_inputs(
@@ -77,11 +119,19 @@ def random_inputs(
     if not 0 <= rate <= 1:
         raise ConfigError(f"a firing rate of {rate} is outside [0, 1]")
     shape = (samples, *net.input_shape, net.timesteps)
-    values = samples * net.timesteps * int(np.prod(net.input_shape))
+    values = samples * net.timesteps * math.prod(net.input_shape)
     if values > VALUES_LIMIT:
-        raise ConfigError(f"{values} random inputs, the limit is {VALUES_LIMIT}", "fewer samples")
+        raise ConfigError(
+            f"{values} random inputs of {samples} samples and {net.timesteps} timesteps,"
+            f" the limit is {VALUES_LIMIT}",
+            "fewer --samples or --timesteps",
+        )
     rng = np.random.default_rng(seed)
-    active = rng.random(shape, np.float32) < rate
-    if net.input_bits == 1:
-        return active.astype(np.uint8)
-    return active * rng.integers(1, 1 << net.input_bits, shape, np.uint8, endpoint=False)
+    inputs = np.empty(values, np.uint8)
+    pieces = [inputs[i : i + DRAWN_AT_ONCE] for i in range(0, values, DRAWN_AT_ONCE)]
+    for piece in pieces:
+        piece[:] = rng.random(piece.size, np.float32) < rate
+    if net.input_bits > 1:
+        for piece in pieces:
+            piece *= rng.integers(1, 1 << net.input_bits, piece.size, np.uint8)
+    return inputs.reshape(shape)

@@ -14,7 +14,7 @@ from neucodex_lava.errors import ConfigError
 from neucodex_lava.evaluation.dataset_run import confirm, random_subset, run_dataset
 from neucodex_lava.evaluation.input_file import read_inputs
 from neucodex_lava.evaluation.layers import layer_rows
-from neucodex_lava.evaluation.net_file import load_net_target, random_inputs
+from neucodex_lava.evaluation.net_file import check_run, load_net_target, random_inputs
 from neucodex_lava.evaluation.samples import GivenSamples, Samples, open_samples
 from neucodex_lava.evaluation.serve import cut_bundle
 from neucodex_lava.integer_net import IntegerNet, Shape
@@ -193,13 +193,10 @@ def simulate_file(
         skip_layers=skip_layers,
         num_layers=num_layers,
     )
+    count = len(given) if given is not None else 10 if samples is None else samples
+    check_run(net, count)
     if given is None:
-        given = random_inputs(
-            net,
-            10 if samples is None else samples,
-            0.2 if rate is None else rate,
-            options.seed,
-        )
+        given = random_inputs(net, count, 0.2 if rate is None else rate, options.seed)
     return _simulate(net, GivenSamples(given), options, progress)
 
 

@@ -103,6 +103,12 @@ def bad_arrays(folder: Path) -> dict[str, Path]:
     paths["text"].write_text("0 1 0")
     paths["several"] = folder / "several.npz"
     np.savez(paths["several"], a=arrays["value"], b=arrays["value"])
+    for name in ("zip", "cut", "header", "bools"):
+        paths[name] = folder / f"{name}.npy"
+    paths["zip"].write_bytes(b"PK" + whole[2:])
+    paths["cut"].write_bytes(paths["several"].read_bytes()[:-30])
+    paths["header"].write_bytes(whole.replace(b"(2, 1,", b"(2, ((", 1))
+    paths["bools"].write_bytes(whole.replace(b"(2, 1, 8, 8, 4)", b"(True,1,8,8,4) "))
     paths["missing"] = folder / "missing.npy"
     return paths
 
@@ -119,6 +125,10 @@ def bad_arrays(folder: Path) -> dict[str, Path]:
         ("short", "holds no array that can be read"),
         ("text", "holds no array that can be read"),
         ("huge", "holds no array that can be read"),
+        ("zip", "holds no array that can be read"),
+        ("cut", "holds no array that can be read"),
+        ("header", "holds no array that can be read"),
+        ("bools", "holds no array that can be read"),
         ("several", "holds several arrays"),
         ("missing", "is no file"),
     ],

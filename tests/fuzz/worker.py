@@ -18,7 +18,7 @@ from typing import Any
 import damage
 
 from neucodex_lava.errors import NeucodexError
-from neucodex_lava.evaluation.net_file import load_net_target
+from neucodex_lava.evaluation.net_file import load_net_target, random_inputs
 from neucodex_lava.integer_net import IntegerNet
 
 EXTRA_BYTES = 512 << 20
@@ -36,14 +36,16 @@ def _status(key: str) -> int:
 
 
 def load(path: Path, case: int, theirs: bool) -> tuple[str, str]:
-    """How a file ends: ``net``, the name of a `NeucodexError`, or what must not be; and its words."""
-    told: dict[str, Any] = {"timesteps": 1 + case % 4}
+    """How a file, with random input for it, ends: ``net``, a `NeucodexError`, or a fault; its words."""
+    told: dict[str, Any] = {"timesteps": 1 + case % 4} if theirs else {}
     if theirs and case % 5 == 0:
         told |= {"input_shape": (2, 6, 5), "input_bits": 1 + case % 8}
     if theirs and case % 7 == 0:
         told |= {"skip_layers": case % 4}
     try:
         net = load_net_target(path, **told)
+        if isinstance(net, IntegerNet):
+            random_inputs(net)
     except NeucodexError as error:
         text = str(error)
         cause = repr(error.__cause__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,16 @@ from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.netx import read_netx, write_netx
 from neucodex_lava.edge.netx.reader import is_own
 from neucodex_lava.errors import ConfigError, FormatError, NetError, OverflowInRunError
-from neucodex_lava.evaluation.net_file import is_net_file, load_net_target, random_inputs
+from neucodex_lava.evaluation import net_file
+from neucodex_lava.evaluation.net_file import (
+    check_run,
+    is_net_file,
+    load_net_target,
+    random_inputs,
+)
+from neucodex_lava.evaluation.simulate import SimulateOptions, simulate_file
 from neucodex_lava.integer_net import IntegerNet
+from neucodex_lava.verify_net import verify_net
 
 RNG = np.random.default_rng(3)
 W = even(RNG, 6, 6)
@@ -253,6 +262,42 @@ def test_random_inputs_are_seeded_sparse_and_in_range(tmp_path: Path) -> None:
     for told in ({"samples": 0}, {"rate": 1.5}, {"rate": -0.1}, {"samples": 1 << 40}):
         with pytest.raises(ConfigError):
             random_inputs(net, **told)
+
+
+def test_a_small_file_cannot_ask_for_more_memory_than_a_run_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_foreign(tmp_path / "f.net", BLOCK, CONV)
+    net = load_net_target(path, timesteps=1 << 20)
+    with pytest.raises(ConfigError, match="629145600 random inputs .* limit is 268435456") as told:
+        random_inputs(net)
+    assert told.value.hint == "fewer --samples or --timesteps"
+    check_run(net, 8)
+    with pytest.raises(ConfigError, match="41943040 rows of counts, the limit is 33554432"):
+        check_run(net, 10)
+    with pytest.raises(
+        ConfigError, match="1509949440 recorded potentials, the limit is 1073741824"
+    ):
+        verify_net(path, timesteps=1 << 20, samples=8)
+    with pytest.raises(ConfigError, match="rows of counts"):
+        simulate_file(path, SimulateOptions("fused"), timesteps=1 << 20, samples=9, rate=0.0)
+    monkeypatch.setattr(net_file, "NEURONS_LIMIT", 180)
+    assert sum(n.size for n in load_net_target(path, timesteps=1).nodes) == 180
+    monkeypatch.setattr(net_file, "NEURONS_LIMIT", 179)
+    with pytest.raises(ConfigError, match="has 180 neurons, a lone file is run up to 179"):
+        load_net_target(path, timesteps=1)
+
+
+def test_random_inputs_need_little_more_than_themselves(tmp_path: Path) -> None:
+    net = replace(read(tmp_path, BLOCK, CONV), timesteps=1 << 16)
+    tracemalloc.start()
+    x = random_inputs(net, 4, 0.25)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert x.nbytes == 4 * 60 << 16
+    assert peak < 1.7 * x.nbytes
+    assert x.max() == 255
+    assert abs((x > 0).mean() - 0.25) < 0.001
 
 
 def test_a_file_is_told_from_a_bundle(tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energy.ledger import Ledger, Overhead
-from neucodex_lava.cloud.executor import Executor
-from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.engine.engine import FusedEngine
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.integer_net import IntegerNet
@@ -39,6 +37,10 @@ def unfed_work(net: IntegerNet, inputs: NDArray[np.uint8], fed: NDArray[np.int64
     Returns:
         Counts at timesteps after ``fed[n]``: biases go on, and every neuron is updated.
     """
+    # Here, since `infer` needs the rest of this file on edge machines, which have no torch.
+    from neucodex_lava.cloud.executor import Executor
+    from neucodex_lava.cloud.twin import run_twin
+
     edge = net.edge_part()
     links = [(node.name, c.source) for node, c in edge.connections()]
     work = Ledger.zeros([n.name for n in edge.nodes], links, len(inputs), inputs.shape[-1])

@@ -1,7 +1,7 @@
 """The torch executor equals the plain interpreter, in one go, step by step, and in any batch."""
 
+import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -236,14 +236,22 @@ def test_threads_that_overlap_stay_exact_until_the_last_one_is_done() -> None:
     def flags() -> tuple[bool, str]:
         return torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
 
+    entered, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with exact_arithmetic():
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
     try:
-        first, second = ExitStack(), ExitStack()
-        first.enter_context(exact_arithmetic())
-        second.enter_context(exact_arithmetic())
+        with exact_arithmetic():
+            thread.start()
+            assert entered.wait(10)
+            assert flags() == (False, "highest")
         assert flags() == (False, "highest")
-        first.close()
-        assert flags() == (False, "highest")
-        second.close()
+        leave.set()
+        thread.join()
         assert flags() == (True, "high")
     finally:
         torch.backends.cudnn.allow_tf32 = before[0]

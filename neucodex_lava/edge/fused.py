@@ -59,15 +59,21 @@ class FusedRun:
         wiring: the edge part and its schedule.
         record: keep every node's spikes and potentials.
         watch: names of nodes whose currents and potentials are kept.
+        threads: that share the work of large layers.
 
     Raises:
         SimulationError: Lava could not start.
     """
 
     def __init__(
-        self, wiring: Wiring, *, record: bool = False, watch: Collection[str] = ()
+        self,
+        wiring: Wiring,
+        *,
+        record: bool = False,
+        watch: Collection[str] = (),
+        threads: int = 1,
     ) -> None:
-        engine = FusedEngine(wiring)
+        engine = FusedEngine(wiring, threads=threads)
         kept = {
             "spikes": (np.uint8, engine.names if record else []),
             "currents": (np.int32, [n for n in engine.names if n in watch]),

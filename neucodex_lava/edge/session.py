@@ -41,9 +41,11 @@ class EdgeSession:
         schedule: ``gated`` or ``pipelined``.
         record: return every node's spikes.
         keep_ledger: keep all counts for `ledger`, and stopped samples for `stops`.
+        threads: that share the work of large layers. Maps of 32x32 gain nothing from more than one;
+            measure before you take more.
 
     Raises:
-        ConfigError: a backend, schedule or T that is not possible.
+        ConfigError: a backend, schedule, T or number of threads that is not possible.
         SimulationError: Lava could not start.
     """
 
@@ -56,6 +58,7 @@ class EdgeSession:
         schedule: Schedule = "gated",
         record: bool = False,
         keep_ledger: bool = False,
+        threads: int = 1,
     ) -> None:
         if backend != "fused":
             check_backend(backend, schedule)
@@ -63,7 +66,7 @@ class EdgeSession:
                 "a session runs on the backend fused", "for the backend reference, call simulate"
             )
         self.wiring = Wiring.of(net, schedule, timesteps)
-        self._run = FusedRun(self.wiring, record=record)
+        self._run = FusedRun(self.wiring, record=record, threads=threads)
         self._books = Books(self.wiring, keep=keep_ledger)
         self._keeps = keep_ledger
         self._blank = np.zeros(self.wiring.net.input_shape, np.uint8)

@@ -22,6 +22,7 @@ from neucodex_lava.edge.engine.gather import gather
 from neucodex_lava.edge.engine.scatter import add_identity, scatter
 from neucodex_lava.edge.engine.update import update
 from neucodex_lava.edge.engine.workers import Workers
+from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
@@ -63,6 +64,23 @@ def test_threads_change_no_spike_and_no_count(schedule: str, threads: int) -> No
     for seed in range(6):
         assert_as_plain(*random_net(seed), schedule, threads=threads)
     assert_as_plain(*wide_net(), schedule, threads=threads)
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("always_shared")
+def test_a_session_with_threads_gives_what_one_without_gives() -> None:
+    net, inputs = wide_net()
+
+    def run(threads: int) -> tuple[list[bytes], np.ndarray]:
+        with EdgeSession(net, threads=threads, keep_ledger=True) as session:
+            session.start_sample()
+            codes = [session.step(inputs[0, ..., t]).code.tobytes() for t in range(4)]
+            return codes, session.ledger().syn_ops
+
+    (codes, counts), (same_codes, same_counts) = run(1), run(2)
+    assert codes == same_codes
+    assert any(any(code) for code in codes)
+    assert np.array_equal(counts, same_counts)
 
 
 @pytest.mark.usefixtures("always_shared")

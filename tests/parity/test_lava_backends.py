@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plain import load_join_net, run_plain
+from against_plain import lava_is_exact
+from plain import load_join_net
 
 from neucodex_lava.edge.simulation import simulate
 from neucodex_lava.errors import ConfigError, DataError, OverflowInRunError
@@ -16,30 +17,11 @@ pytestmark = pytest.mark.lava
 RUNS = [("fused", "gated"), ("fused", "pipelined"), ("reference", "pipelined")]
 
 
-def check(net: IntegerNet, inputs: np.ndarray, backend: Any, schedule: Any) -> Any:
-    """Simulate, compare everything with the plain interpreter, return the result."""
-    spikes, potential, ledger = run_plain(net.edge_part(), inputs)
-    result = simulate(net, inputs, backend=backend, schedule=schedule, record=True)
-    assert result.spikes is not None
-    assert set(result.spikes) == set(spikes)
-    for name, want in spikes.items():
-        assert np.array_equal(result.spikes[name], want), name
-    last = net.edge_nodes[-1]
-    assert np.array_equal(result.output, spikes[last.name])
-    if last.neuron.is_readout:
-        want = potential[last.name].reshape(len(inputs), -1, inputs.shape[-1]) >> 6
-        assert np.array_equal(result.sums, want)
-    else:
-        assert result.sums is None
-    assert result.ledger.first_difference(ledger) is None
-    return result
-
-
 @pytest.mark.parametrize(("backend", "schedule"), RUNS)
 def test_fixture_three_samples_back_to_back(backend: str, schedule: str) -> None:
     net, spikes, _ = load_join_net(5)
     inputs = np.concatenate([spikes, spikes[..., ::-1], spikes])
-    result = check(net, inputs, backend, schedule)
+    result = lava_is_exact(net, inputs, backend, schedule)
     assert result.steps == (6 if schedule == "gated" else 11)
     relay, outside = result.ledger.relay, result.ledger.outside_window
     if schedule == "gated":
@@ -109,7 +91,7 @@ def random_net(seed: int) -> tuple[IntegerNet, np.ndarray]:
 @pytest.mark.parametrize("seed", range(4))
 def test_random_networks(seed: int, backend: str, schedule: str) -> None:
     net, inputs = random_net(seed)
-    result = check(net, inputs, backend, schedule)
+    result = lava_is_exact(net, inputs, backend, schedule)
     assert result.ledger.total("axon_out") > 50
     assert (result.ledger.total("macs") > 0) == (net.input_bits > 1)
 
@@ -118,7 +100,7 @@ def test_random_networks(seed: int, backend: str, schedule: str) -> None:
 def test_cut_before_the_end_and_no_recording(backend: Any, schedule: Any) -> None:
     net, inputs = random_net(2)
     net = net.with_cut(3)
-    want = check(net, inputs, backend, schedule)
+    want = lava_is_exact(net, inputs, backend, schedule)
     plain = simulate(net, inputs, backend=backend, schedule=schedule)
     assert plain.spikes is None
     assert np.array_equal(plain.output, want.output)
@@ -187,7 +169,7 @@ def test_refusals_are_clear() -> None:
     )
     decoder = IntegerNet((2, 3, 3), nodes, 2, 1)
     frames = np.ones((1, 2, 3, 3, 1), np.uint8)
-    check(decoder, frames, "fused", "gated")
+    lava_is_exact(decoder, frames, "fused", "gated")
     with pytest.raises(ConfigError, match="no transposed convolution"):
         simulate(decoder, frames, backend="reference", schedule="pipelined")
     integrator = Node("stem", (2, 3, 3), Neuron(0, 2048, 128), np.zeros(2, int), (stem,))

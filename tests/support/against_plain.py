@@ -1,4 +1,4 @@
-"""Hold a `reference` run against the plain interpreter, all of it with ``==``. Tests only."""
+"""Hold a run in Lava against the plain interpreter, all of it with ``==``. Tests only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from neucodex_lava.edge.simulation import SimulationResult, simulate
 from neucodex_lava.integer_net import IntegerNet
 
 
-def reference_is_exact(net: IntegerNet, inputs: np.ndarray, **options: Any) -> SimulationResult:
+def lava_is_exact(
+    net: IntegerNet, inputs: np.ndarray, backend: Any, schedule: Any, **options: Any
+) -> SimulationResult:
     """Simulate with everything recorded, compare spikes, sums and counts; the result."""
     edge = net.edge_part()
     spikes, potential, ledger = run_plain(edge, inputs)
-    result = simulate(
-        net, inputs, backend="reference", schedule="pipelined", record=True, **options
-    )
+    result = simulate(net, inputs, backend=backend, schedule=schedule, record=True, **options)
     assert result.spikes is not None
     assert set(result.spikes) == set(spikes)
     for name, want in spikes.items():
@@ -31,3 +31,8 @@ def reference_is_exact(net: IntegerNet, inputs: np.ndarray, **options: Any) -> S
         assert result.sums is None
     assert result.ledger.first_difference(ledger) is None
     return result
+
+
+def reference_is_exact(net: IntegerNet, inputs: np.ndarray, **options: Any) -> SimulationResult:
+    """The same on stock processes."""
+    return lava_is_exact(net, inputs, "reference", "pipelined", **options)

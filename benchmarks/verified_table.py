@@ -32,8 +32,8 @@ timestep by timestep:
 * `reference pipelined`: stock Lava processes, the part before the cut; it shows potentials of the small
   networks only.
 
-Not compared: T of 3, 5, 6 and 7 on the two larger inputs, and their split points at T above 2 (128x128x2: 1); stock
-Lava at other split points than those named (the SP7 head of ResNet-18 is in `neucodex bench sim`);
+Not compared: T of 3, 5, 6 and 7 on the two larger inputs, and their split points at T above 2
+(128x128x2: above 1); stock Lava at other split points than those named (the SP7 head of ResNet-18 is in `neucodex bench sim`);
 trained weights of full width. VGG-16 has 13 convolutions, strides instead of pooling, and no hidden
 dense layer.
 

@@ -34,8 +34,8 @@ timestep by timestep:
 
 Not compared: T of 3, 5, 6 and 7 on the two larger inputs, and their split points at T above 2
 (128x128x2: above 1); stock Lava at other split points than those named (the SP7 head of ResNet-18 is in
-`neucodex bench sim`); trained weights of full width. VGG-16 has 13 convolutions, strides instead of pooling, and no hidden
-dense layer.
+`neucodex bench sim`); trained weights of full width. VGG-16 has 13 convolutions, strides instead of
+pooling, and no hidden dense layer.
 
 A split network has its encoder at the split point; a network without is run to its readout. Seconds are
 wall time of all backends on a busy machine and only tell what is cheap. A result is kept until its

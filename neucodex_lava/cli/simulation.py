@@ -73,7 +73,7 @@ class Verify(Command):
             )
 
     def _file(self) -> VerifyReport:
-        from neucodex_lava.verify_net import verify_net
+        from neucodex_lava.verify.on_file import verify_net
 
         if self.source is not None:
             raise ConfigError(f"--run is for a bundle, '{self.target}' is a lone file")

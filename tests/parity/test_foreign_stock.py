@@ -16,7 +16,7 @@ from plain import run_plain
 from neucodex_lava.edge.netx import read_netx, write_netx
 from neucodex_lava.evaluation.net_file import load_net_target, random_inputs
 from neucodex_lava.stock_netx import run_stock_netx
-from neucodex_lava.verify_net import verify_net
+from neucodex_lava.verify.on_file import verify_net
 
 pytest.importorskip("lava.lib.dl.slayer")
 

@@ -15,7 +15,7 @@ from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.netx import read_netx
 from neucodex_lava.errors import FormatError
 from neucodex_lava.evaluation.net_file import load_net_target, random_inputs
-from neucodex_lava.verify_net import verify_net
+from neucodex_lava.verify.on_file import verify_net
 
 FOLDER = Path(h5py.__file__).parents[1] / "tests" / "lava" / "lib" / "dl" / "netx"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="lava-dl came without its tests")

@@ -27,7 +27,7 @@ from neucodex_lava.evaluation.net_file import (
 )
 from neucodex_lava.evaluation.simulate import SimulateOptions, simulate_file
 from neucodex_lava.integer_net import IntegerNet
-from neucodex_lava.verify_net import verify_net
+from neucodex_lava.verify.on_file import verify_net
 
 RNG = np.random.default_rng(3)
 W = even(RNG, 6, 6)

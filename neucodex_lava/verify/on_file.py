@@ -19,7 +19,8 @@ from neucodex_lava.errors import ConfigError, FormatError
 from neucodex_lava.evaluation.net_file import check_run, load_net_target, random_inputs
 from neucodex_lava.integer_net import IntegerNet, Shape
 from neucodex_lava.progress import Progress, silent
-from neucodex_lava.verify import BackendCheck, Seen, VerifyReport, compare
+from neucodex_lava.verify.compare import Seen, compare
+from neucodex_lava.verify.report import BackendCheck, VerifyReport
 from neucodex_lava.verify.running import Watched, watch
 from neucodex_lava.verify.states import Watch, add_states
 

@@ -12,11 +12,11 @@ import pytest
 from foreign_files import NEURON, conv, dense, even, write_foreign
 from plain import delayed_net, load_join_net, random_net
 
-from neucodex_lava import verify_net as module
 from neucodex_lava.cli.main import run
 from neucodex_lava.edge.netx import read_netx, write_netx
 from neucodex_lava.errors import ConfigError
-from neucodex_lava.verify_net import verify_net
+from neucodex_lava.verify import on_file as module
+from neucodex_lava.verify.on_file import verify_net
 
 pytest.importorskip("lava.lib.dl.netx")
 

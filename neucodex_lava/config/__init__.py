@@ -1,0 +1,45 @@
+"""Configuration: frozen dataclasses that check themselves when made and go to JSON and back."""
+
+from neucodex_lava.config.checking import from_dict, require, to_dict
+from neucodex_lava.config.data import (
+    DATASETS,
+    ENCODINGS,
+    DataConfig,
+    DatasetName,
+    EncodingConfig,
+    EncodingName,
+)
+from neucodex_lava.config.model import (
+    ARCHITECTURES,
+    RESNETS,
+    VGGS,
+    BottleneckConfig,
+    ModelConfig,
+    ResNetConfig,
+    VGGConfig,
+    architecture,
+    parse_split,
+)
+from neucodex_lava.config.training import TrainConfig
+
+__all__ = [
+    "ARCHITECTURES",
+    "DATASETS",
+    "ENCODINGS",
+    "RESNETS",
+    "VGGS",
+    "BottleneckConfig",
+    "DataConfig",
+    "DatasetName",
+    "EncodingConfig",
+    "EncodingName",
+    "ModelConfig",
+    "ResNetConfig",
+    "TrainConfig",
+    "VGGConfig",
+    "architecture",
+    "from_dict",
+    "parse_split",
+    "require",
+    "to_dict",
+]

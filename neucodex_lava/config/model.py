@@ -1,0 +1,153 @@
+"""Which network: a named architecture, and the bottleneck at one split point."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from neucodex_lava.config.checking import require
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """A spiking ResNet: a stem, then stages of residual blocks joined by membrane current.
+
+    Attributes:
+        architecture: name used for folders and reports.
+        widths: output channels of each stage.
+        blocks: residual blocks of each stage; all but the first stage halve height and width.
+        stem_stride: stride of the stem's 3x3 convolution.
+    """
+
+    architecture: str
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
+    stem_stride: int = 1
+
+    def __post_init__(self) -> None:
+        require(len(self.widths) >= 1, "a ResNet needs at least one stage")
+        require(
+            len(self.widths) == len(self.blocks),
+            f"{len(self.widths)} widths for {len(self.blocks)} stages",
+        )
+        require(min(self.widths) >= 1, f"stage widths {self.widths} must be at least 1")
+        require(min(self.blocks) >= 1, f"blocks per stage {self.blocks} must be at least 1")
+        require(self.stem_stride in (1, 2, 4), f"stem stride {self.stem_stride} is not 1, 2 or 4")
+
+    @property
+    def split_points(self) -> int:
+        """Number of residual blocks: SP1 .. SPn."""
+        return sum(self.blocks)
+
+
+@dataclass(frozen=True)
+class VGGConfig:
+    """A spiking VGG: stages of 3x3 convolutions, the last of each stage with stride 2.
+
+    Attributes:
+        architecture: name used for folders and reports.
+        widths: output channels of each stage.
+        convolutions: convolutions of each stage; the last one halves height and width, which in the
+            original the max pooling behind it did.
+        stem_stride: stride of the first convolution.
+    """
+
+    architecture: str
+    widths: tuple[int, ...]
+    convolutions: tuple[int, ...]
+    stem_stride: int = 1
+
+    def __post_init__(self) -> None:
+        require(len(self.widths) >= 1, "a VGG needs at least one stage")
+        require(
+            len(self.widths) == len(self.convolutions),
+            f"{len(self.widths)} widths for {len(self.convolutions)} stages",
+        )
+        require(min(self.widths) >= 1, f"stage widths {self.widths} must be at least 1")
+        require(
+            min(self.convolutions) >= 1,
+            f"convolutions per stage {self.convolutions} must be at least 1",
+        )
+        require(self.stem_stride in (1, 2, 4), f"stem stride {self.stem_stride} is not 1, 2 or 4")
+
+    @property
+    def split_points(self) -> int:
+        """Number of convolutions: SP1 .. SPn."""
+        return sum(self.convolutions)
+
+
+ModelConfig = ResNetConfig | VGGConfig
+"""What `train --arch` builds; told apart by their fields."""
+
+RESNETS: Mapping[str, ResNetConfig] = {
+    "resnet-small": ResNetConfig("resnet-small", widths=(16, 32, 64), blocks=(1, 1, 1)),
+    "resnet18": ResNetConfig("resnet18", widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2)),
+}
+VGGS: Mapping[str, VGGConfig] = {
+    "vgg16": VGGConfig("vgg16", (64, 128, 256, 512, 512), convolutions=(2, 2, 3, 3, 3)),
+}
+ARCHITECTURES: Mapping[str, ModelConfig] = {**RESNETS, **VGGS}
+
+
+def architecture(name: str, width: float = 1.0) -> ModelConfig:
+    """A named architecture, its widths multiplied by `width` (rounded to multiples of 4).
+
+    Raises:
+        ConfigError: unknown name, or a width outside (0, 4].
+    """
+    require(
+        name in ARCHITECTURES,
+        f"unknown architecture '{name}'",
+        f"choose one of {', '.join(ARCHITECTURES)}",
+    )
+    require(0 < width <= 4, f"width {width} is outside (0, 4]")
+    base = ARCHITECTURES[name]
+    if width == 1:
+        return base
+    widths = tuple(max(4, round(w * width / 4) * 4) for w in base.widths)
+    return dataclasses.replace(base, widths=widths, architecture=f"{name}-w{width:g}")
+
+
+@dataclass(frozen=True)
+class BottleneckConfig:
+    """The learned spike encoder and its decoder at one split point.
+
+    Attributes:
+        split: i of SPi, from 1: after residual block (ResNet) or convolution (VGG) i.
+        channels: C', channels of the code.
+        stride: the encoder's stride and the decoder's upsampling, 1, 2 or 4.
+        kernel: side of both kernels, 1, 3 or 5, at least the stride.
+    """
+
+    split: int
+    channels: int
+    stride: int = 1
+    kernel: int = 3
+
+    def __post_init__(self) -> None:
+        require(self.split >= 1, f"split point SP{self.split} does not exist, the first is SP1")
+        require(
+            1 <= self.channels <= 1024,
+            f"C' is {self.channels}, the code needs from 1 to 1024 channels",
+        )
+        require(self.stride in (1, 2, 4), f"bottleneck stride {self.stride} is not 1, 2 or 4")
+        require(
+            self.kernel in (1, 3, 5) and self.kernel >= self.stride,
+            f"bottleneck kernel {self.kernel} must be 1, 3 or 5 and at least the stride",
+        )
+
+
+def parse_split(text: str) -> int:
+    """``SP3``, ``sp3`` or ``3`` as 3.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    digits = text[2:] if text[:2].lower() == "sp" else text
+    require(
+        digits.isdecimal() and 1 <= int(digits) <= 999,
+        f"'{text}' is not a split point",
+        "write SP1, SP2, ...",
+    )
+    return int(digits)

@@ -21,11 +21,11 @@ from neucodex_lava.edge.engine.engine import FusedEngine
 from neucodex_lava.edge.engine.gather import gather
 from neucodex_lava.edge.engine.scatter import add_identity, scatter
 from neucodex_lava.edge.engine.update import update
-from neucodex_lava.edge.engine.workers import Workers
 from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
+from neucodex_lava.workers import Workers
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from neucodex_lava.edge.engine.delays import DelayLine
 from neucodex_lava.edge.engine.layout import Bytes, Ints, build
-from neucodex_lava.edge.engine.workers import Workers
 from neucodex_lava.edge.wiring import INPUT, NODE_COLUMNS, SYNAPSE_COLUMNS, Wiring
 from neucodex_lava.errors import ConfigError, DataError, OverflowInRunError
 from neucodex_lava.integer_net import SUM_MAX
+from neucodex_lava.workers import Workers
 
 
 class FusedEngine:

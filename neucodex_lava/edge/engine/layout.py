@@ -16,8 +16,8 @@ from neucodex_lava.edge.engine.llvm import LANES
 from neucodex_lava.edge.engine.neurons import Neurons
 from neucodex_lava.edge.engine.reach import sources, targets, windows
 from neucodex_lava.edge.engine.scatter import add_identity, scatter
-from neucodex_lava.edge.engine.workers import Workers
 from neucodex_lava.integer_net import Connection, IntegerNet, Shape
+from neucodex_lava.workers import Workers
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]

@@ -25,7 +25,7 @@ from neucodex_lava.config import DataConfig
 from neucodex_lava.data import load
 from neucodex_lava.errors import ConfigError, DataError
 from neucodex_lava.evaluation.dataset_run import confirm, random_subset, run_dataset
-from neucodex_lava.evaluation.samples import EncodedImages, GivenSamples, Samples
+from neucodex_lava.evaluation.samples import EncodedSamples, GivenSamples, Samples
 from neucodex_lava.integer_net import IntegerNet
 from neucodex_lava.progress import Progress, progress_bars, silent
 
@@ -117,7 +117,7 @@ def _samples(images: int) -> tuple[Samples, str]:
     except DataError:
         spikes, name = images_for(SPEC, images)
         return GivenSamples(spikes), f"{name}, rate-coded"
-    return EncodedImages(split, data.encoding, SPEC.timesteps), "CIFAR-10 test images, rate-coded"
+    return EncodedSamples(split, data), "CIFAR-10 test images, rate-coded"
 
 
 def _convolution_macs(net: IntegerNet) -> int:

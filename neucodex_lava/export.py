@@ -13,7 +13,7 @@ from neucodex_lava.bundle import Bundle, Golden, digest_potentials, load_bundle,
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.config import to_dict
-from neucodex_lava.data import encode, load
+from neucodex_lava.data import load
 from neucodex_lava.errors import BundleError
 from neucodex_lava.integer_net import IntegerNet
 from neucodex_lava.models.split import SplitModel
@@ -164,8 +164,7 @@ def _test_accuracy(
     correct = done = 0
     executor = Executor(net)
     for part in images.batches(256):
-        spikes = encode(part.images(), run.data.encoding, run.data.timesteps, indices=part.index)
-        sums = run_twin(executor, spikes, count=False).sums
+        sums = run_twin(executor, part.inputs(run.data), count=False).sums
         assert sums is not None
         correct += int((sums[..., -1].argmax(1) == part.labels).sum())
         done += len(part)

@@ -10,12 +10,9 @@ import tyro
 from tyro.conf import Positional
 
 from neucodex_lava.cli.common import Command, DataRoot, command_line
+from neucodex_lava.cli.data_options import DataOptions
 from neucodex_lava.config import (
     BottleneckConfig,
-    DataConfig,
-    DatasetName,
-    EncodingConfig,
-    EncodingName,
     TrainConfig,
     architecture,
     parse_split,
@@ -86,7 +83,7 @@ class Training(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Training):
+class Train(Training, DataOptions):
     """Train a base network (stage 1): float epochs, then epochs on the exact integers.
 
     Interrupt it at any time; the same command resumes after the last finished epoch.
@@ -96,18 +93,6 @@ class Train(Training):
     """Architecture: resnet-small, resnet18 or vgg16."""
     width: float = 1.0
     """Factor on all channel counts, e.g. 0.25."""
-    dataset: DatasetName = "digits"
-    """digits is embedded, the others need --data-root."""
-    timesteps: int = 4
-    """T_max."""
-    encoding: EncodingName = "deterministic"
-    """How an image becomes spikes; direct repeats multi-bit pixels."""
-    bits: int | None = None
-    """Bits of the direct encoding; by default the most at which 8-bit weights cannot overflow."""
-    encoding_seed: int = 0
-    """Seed of the bernoulli encoding."""
-    train_limit: int = 0
-    """Use only the first images of the training split; 0 for all."""
     epochs: int = 60
     qat_epochs: int = 10
     lr: float = TrainConfig.lr
@@ -115,10 +100,7 @@ class Train(Training):
     def run(self) -> int:
         """Train."""
         model = architecture(self.arch, self.width)
-        encoding = EncodingConfig(
-            self.encoding, self.bits or EncodingConfig.bits, self.encoding_seed
-        )
-        data = DataConfig(self.dataset, self.timesteps, encoding, self.train_limit)
+        data = self.data_config()
         config = self.train_config()
         folder = self.out or Path("runs") / f"{model.architecture}-{self.dataset}" / "base"
         from neucodex_lava.training.stages import train_base, with_fitting_bits

@@ -2,8 +2,11 @@
 
 from neucodex_lava.config.checking import from_dict, require, to_dict
 from neucodex_lava.config.data import (
+    BINNINGS,
     DATASETS,
     ENCODINGS,
+    EVENT_DATASETS,
+    Binning,
     DataConfig,
     DatasetName,
     EncodingConfig,
@@ -24,10 +27,13 @@ from neucodex_lava.config.training import TrainConfig
 
 __all__ = [
     "ARCHITECTURES",
+    "BINNINGS",
     "DATASETS",
     "ENCODINGS",
+    "EVENT_DATASETS",
     "RESNETS",
     "VGGS",
+    "Binning",
     "BottleneckConfig",
     "DataConfig",
     "DatasetName",

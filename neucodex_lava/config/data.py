@@ -8,20 +8,41 @@ from typing import Literal
 
 from neucodex_lava.config.checking import require
 
-DatasetName = Literal["digits", "mnist", "cifar10"]
-EncodingName = Literal["deterministic", "bernoulli", "direct"]
+DatasetName = Literal[
+    "digits",
+    "mnist",
+    "cifar10",
+    "caltech101",
+    "digitsdvs",
+    "nmnist",
+    "cifar10dvs",
+    "ncaltech101",
+    "dvs128gesture",
+]
+EventDatasetName = Literal["digitsdvs", "nmnist", "cifar10dvs", "ncaltech101", "dvs128gesture"]
+EncodingName = Literal["deterministic", "bernoulli", "direct", "events"]
+Binning = Literal["time", "count"]
 DATASETS: tuple[str, ...] = typing.get_args(DatasetName)
+EVENT_DATASETS: tuple[str, ...] = typing.get_args(EventDatasetName)
 ENCODINGS: tuple[str, ...] = typing.get_args(EncodingName)
+BINNINGS: tuple[str, ...] = typing.get_args(Binning)
+
+CHOSEN_CLASSES = ("caltech101", "ncaltech101")
+"""Datasets of which some classes can be chosen."""
+SIZED = ("caltech101", "digitsdvs", "nmnist", "cifar10dvs", "ncaltech101", "dvs128gesture")
+"""Datasets whose height and width can be chosen."""
 
 
 @dataclass(frozen=True)
 class EncodingConfig:
-    """How an image becomes spikes.
+    """How an image, or a recording of events, becomes spikes.
 
     Attributes:
-        name: ``deterministic`` (equally spaced spikes), ``bernoulli`` (random spikes) or ``direct``
-            (the pixel as an unsigned integer, repeated at every timestep).
-        bits: bits of a ``direct`` value, 2..8; the others send 1 bit and ignore it.
+        name: of images: ``deterministic`` (equally spaced spikes), ``bernoulli`` (random spikes) or
+            ``direct`` (the pixel as an unsigned integer, repeated at every timestep). Of recordings:
+            ``events`` (the number of events of a pixel and polarity in each timestep, clipped).
+        bits: bits of a ``direct`` value, 2..8, or of an ``events`` count, 1..8 (1: a spike where
+            there was any event); the others send 1 bit and ignore it.
         seed: of the random spikes; the deterministic codings ignore it.
     """
 
@@ -35,29 +56,43 @@ class EncodingConfig:
             f"unknown encoding '{self.name}'",
             f"choose one of {', '.join(ENCODINGS)}",
         )
-        require(2 <= self.bits <= 8, f"direct coding with {self.bits} bits is outside [2, 8]")
+        least = 1 if self.name == "events" else 2
+        coding = "event" if self.name == "events" else "direct"
+        require(
+            least <= self.bits <= 8,
+            f"{coding} coding with {self.bits} bits is outside [{least}, 8]",
+        )
 
     @property
     def input_bits(self) -> int:
         """Bits per value and timestep."""
-        return self.bits if self.name == "direct" else 1
+        return self.bits if self.name in ("direct", "events") else 1
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, coded how, over how many timesteps.
+    """Which images or recordings, coded how, over how many timesteps.
 
     Attributes:
-        dataset: name of a dataset (``digits`` needs no files).
+        dataset: name of a dataset (``digits`` and ``digitsdvs`` need no files).
         timesteps: T_max.
-        encoding: how an image becomes spikes.
-        train_limit: use only the first images of the training split (0: all of them).
+        encoding: how an image or a recording becomes spikes.
+        train_limit: use only the first samples of the training split (0: all of them).
+        classes: of ``caltech101`` and ``ncaltech101``, the classes to use; none: the default ones.
+        size: height and width that images or events are scaled to (0: the dataset's own).
+        split_seed: of the division into training and test samples, where the dataset has none.
+        bins: what the timesteps of a recording have in common: equal ``time`` or equal ``count`` of
+            events.
     """
 
     dataset: DatasetName = "digits"
     timesteps: int = 4
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
     train_limit: int = 0
+    classes: tuple[str, ...] = ()
+    size: int = 0
+    split_seed: int = 0
+    bins: Binning = "time"
 
     def __post_init__(self) -> None:
         require(
@@ -67,3 +102,33 @@ class DataConfig:
         )
         require(1 <= self.timesteps <= 64, f"T_max is {self.timesteps}, it must be from 1 to 64")
         require(self.train_limit >= 0, f"train_limit {self.train_limit} is negative")
+        require(
+            self.events == (self.encoding.name == "events"),
+            f"dataset '{self.dataset}' and encoding '{self.encoding.name}' do not go together",
+            "recordings take the encoding events, images one of deterministic, bernoulli, direct",
+        )
+        require(
+            not self.classes or self.dataset in CHOSEN_CLASSES,
+            f"the classes of '{self.dataset}' cannot be chosen",
+            f"those of {' and '.join(CHOSEN_CLASSES)} can",
+        )
+        require(
+            len(set(self.classes)) == len(self.classes) != 1,
+            f"classes {', '.join(self.classes)}: at least two are needed, each once",
+        )
+        require(
+            self.size == 0 or self.dataset in SIZED,
+            f"the size of '{self.dataset}' cannot be chosen",
+            f"those of {', '.join(SIZED)} can",
+        )
+        require(self.size == 0 or 8 <= self.size <= 256, f"size {self.size} is outside [8, 256]")
+        require(
+            self.bins in BINNINGS,
+            f"unknown binning '{self.bins}'",
+            f"choose one of {', '.join(BINNINGS)}",
+        )
+
+    @property
+    def events(self) -> bool:
+        """Whether the dataset holds recordings of events, not images."""
+        return self.dataset in EVENT_DATASETS

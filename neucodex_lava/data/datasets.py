@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neucodex_lava.config import DataConfig
 from neucodex_lava.data.files import CIFAR10_CLASSES, DataRoot, read_cifar10, read_mnist
+from neucodex_lava.data.sets import ImageSet, SampleSet, Split
 from neucodex_lava.errors import DataError, MissingDependencyError
 
-Split = Literal["train", "test"]
+Samples = TypeVar("Samples", bound=SampleSet)
 ROOT_VARIABLE = "NEUCODEX_DATA"
 DIGITS_TEST = 360
 DIGITS_SEED = 0
@@ -23,58 +23,9 @@ DIGITS_SEED = 0
 of it was trained on."""
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Images and their classes, kept as stored (uint8) and scaled to [0, 1] when asked for.
-
-    Attributes:
-        name: of the dataset.
-        split: ``train`` or ``test``.
-        pixels: uint8 (N, C, H, W), values 0 .. scale.
-        scale: value of full brightness (255, digits 16).
-        labels: int64 (N,), class numbers from 0.
-        index: int64 (N,), place of each image in its whole split; random encodings are keyed by it.
-        classes: name of each class.
-        flip_ok: whether a mirrored image still belongs to its class (photographs, not digits).
-    """
-
-    name: str
-    split: Split
-    pixels: NDArray[np.uint8]
-    scale: int
-    labels: NDArray[np.int64]
-    index: NDArray[np.int64]
-    classes: tuple[str, ...]
-    flip_ok: bool
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
-        c, h, w = self.pixels.shape[1:]
-        return c, h, w
-
-    def images(self, rows: slice | NDArray[Any] = slice(None)) -> NDArray[np.float32]:
-        """The chosen images (all of them by default) as float32 (N, C, H, W) in [0, 1]."""
-        return self.pixels[rows].astype(np.float32) / np.float32(self.scale)
-
-    def take(self, rows: slice | NDArray[Any]) -> ImageSet:
-        """The set of these images only."""
-        return replace(
-            self, pixels=self.pixels[rows], labels=self.labels[rows], index=self.index[rows]
-        )
-
-    def batches(self, size: int) -> Iterator[ImageSet]:
-        """Consecutive parts of at most `size` images, in order."""
-        for start in range(0, len(self), size):
-            yield self.take(slice(start, start + size))
-
-
 def load(
     config: DataConfig, data_root: Path | str | None = None, split: Split = "train"
-) -> ImageSet:
+) -> SampleSet:
     """One split of the configured dataset.
 
     ``digits``: scikit-learn's 1,797 scanned digits (1, 8, 8), split once and for all into 1,437 and
@@ -108,7 +59,7 @@ def load(
     return images
 
 
-def split_off(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
+def split_off(images: Samples, count: int, seed: int) -> tuple[Samples, Samples]:
     """(the rest, `count` images held out): stratified, in their own order, the same for a seed.
 
     Exit thresholds are calibrated on images held out of the training split, never on test images.
@@ -204,4 +155,13 @@ def _image_set(
     classes: tuple[str, ...],
 ) -> ImageSet:
     index = np.arange(len(labels), dtype=np.int64)
-    return ImageSet(name, split, pixels, scale, labels, index, classes, flip_ok)
+    return ImageSet(
+        name=name,
+        split=split,
+        pixels=pixels,
+        scale=scale,
+        labels=labels,
+        index=index,
+        classes=classes,
+        flip_ok=flip_ok,
+    )

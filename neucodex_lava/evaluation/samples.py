@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neucodex_lava.bundle import Bundle
-from neucodex_lava.config import DataConfig, EncodingConfig, from_dict
-from neucodex_lava.data import ImageSet, encode, load
+from neucodex_lava.config import DataConfig, from_dict
+from neucodex_lava.data import SampleSet, load
 from neucodex_lava.errors import BundleError, ConfigError
 
 Rows = slice | NDArray[np.intp]
@@ -40,35 +41,37 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedImages:
-    """Images of a dataset, encoded when taken.
+class EncodedSamples:
+    """Samples of a dataset, encoded or binned when taken.
 
     Attributes:
-        images: the images.
-        encoding: how they become spikes.
-        timesteps: T of each.
+        samples: images or recordings.
+        data: how they become spikes, and T of each.
     """
 
-    images: ImageSet
-    encoding: EncodingConfig
-    timesteps: int
+    samples: SampleSet
+    data: DataConfig
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.samples)
+
+    @property
+    def timesteps(self) -> int:
+        """T of each."""
+        return self.data.timesteps
 
     def take(self, rows: Rows = slice(None)) -> NDArray[np.uint8]:
         """Some of them, uint8 (N, C, H, W, T)."""
-        part = self.images.take(rows)
-        return encode(part.images(), self.encoding, self.timesteps, indices=part.index)
+        return self.samples.inputs(self.data, rows)
 
     def identity(self) -> dict[str, Any]:
-        """Dataset, encoding, and a sha256 of the images."""
+        """Dataset, encoding, and a sha256 of the samples."""
         return {
-            "dataset": self.images.name,
-            "encoding": asdict(self.encoding),
+            "dataset": self.samples.name,
+            "encoding": asdict(self.data.encoding),
             "samples": len(self),
             "timesteps": self.timesteps,
-            "sha256": _sha256(self.images.pixels, self.images.index),
+            "sha256": _sha256(self.samples.stored(), self.samples.index),
         }
 
 
@@ -99,7 +102,7 @@ class GivenSamples:
         return {"shape": list(self.inputs.shape), "sha256": _sha256(self.inputs)}
 
 
-def _sha256(*arrays: NDArray[Any]) -> str:
+def _sha256(*arrays: Iterable[NDArray[Any]]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         for row in array:  # an array mapped from a file is never in memory as a whole
@@ -113,8 +116,8 @@ def open_samples(
     *,
     data_root: Path | None = None,
     dataset: str | None = None,
-) -> EncodedImages:
-    """Test images as the bundle's network sees them; their classes are ``images.labels``.
+) -> EncodedSamples:
+    """Test samples as the bundle's network sees them; their classes are ``samples.labels``.
 
     Args:
         bundle: says dataset, encoding and T_max.
@@ -125,25 +128,25 @@ def open_samples(
     Raises:
         ConfigError: a negative count.
         DataError: the dataset is missing or damaged.
-        BundleError: the dataset's images or classes do not fit the bundle.
+        BundleError: the dataset's samples or classes do not fit the bundle.
     """
     if count < 0:
         raise ConfigError(f"{count} samples asked for", "use 0 for the whole test split")
     raw = dict(bundle.manifest.data)
     if dataset is not None:
         raw["dataset"] = dataset
-    config = from_dict(DataConfig, raw)
-    images = load(config, data_root, "test")
-    if images.shape != bundle.net.input_shape or len(images.classes) != bundle.manifest.classes:
+    config = replace(from_dict(DataConfig, raw), timesteps=bundle.manifest.t_max)
+    found = load(config, data_root, "test")
+    if found.shape != bundle.net.input_shape or len(found.classes) != bundle.manifest.classes:
         raise BundleError(
-            f"dataset '{config.dataset}' has images {images.shape} of {len(images.classes)} classes,"
+            f"dataset '{config.dataset}' has samples {found.shape} of {len(found.classes)} classes,"
             f" bundle '{bundle.path}' takes {bundle.net.input_shape} of {bundle.manifest.classes}",
             "choose the dataset the bundle was trained on",
         )
-    if 0 < count < len(images):
-        rows = np.linspace(0, len(images) - 1, count).astype(int)
-        images = images.take(np.unique(rows))
-    return EncodedImages(images, config.encoding, bundle.manifest.t_max)
+    if 0 < count < len(found):
+        rows = np.linspace(0, len(found) - 1, count).astype(int)
+        found = found.take(np.unique(rows))
+    return EncodedSamples(found, config)
 
 
 def load_samples(
@@ -166,5 +169,5 @@ def load_indexed_samples(
     dataset: str | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """The same, and the index of each in the test split, int64 (N,)."""
-    samples = open_samples(bundle, count, data_root=data_root, dataset=dataset)
-    return samples.take(), samples.images.labels, samples.images.index
+    found = open_samples(bundle, count, data_root=data_root, dataset=dataset)
+    return found.take(), found.samples.labels, found.samples.index

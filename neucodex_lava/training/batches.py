@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neucodex_lava.config import DataConfig
-from neucodex_lava.data import ImageSet, encode
+from neucodex_lava.data import ImageSet, SampleSet, encode
 
 
 def train_batches(
-    images: ImageSet, data: DataConfig, *, batch_size: int, epoch: int, seed: int, augment: bool
+    images: SampleSet, data: DataConfig, *, batch_size: int, epoch: int, seed: int, augment: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Shuffled batches: input (T, N, C, H, W) float32 and labels (N,).
 
@@ -29,26 +29,26 @@ def train_batches(
         rows = order[first : first + batch_size]
         if len(rows) < batch_size / 2 and first > 0:
             return
-        pixels = images.images(rows)
-        if augment:
-            pixels = augmented(pixels, rng, flip=images.flip_ok)
-        spikes = encode(pixels, data.encoding, data.timesteps, indices=images.index[rows])
+        if augment and isinstance(images, ImageSet):
+            pixels = augmented(images.images(rows), rng, flip=images.flip_ok)
+            spikes = encode(pixels, data.encoding, data.timesteps, indices=images.index[rows])
+        else:
+            spikes = images.inputs(data, rows)
         yield to_time_first(spikes), torch.from_numpy(images.labels[rows])
 
 
-def count_batches(images: ImageSet, batch_size: int) -> int:
+def count_batches(images: SampleSet, batch_size: int) -> int:
     """How many batches `train_batches` gives."""
     whole, rest = divmod(len(images), batch_size)
     return max(1, whole + (rest >= batch_size / 2))
 
 
 def ordered_batches(
-    images: ImageSet, data: DataConfig, batch_size: int
+    images: SampleSet, data: DataConfig, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, unaugmented."""
     for part in images.batches(batch_size):
-        spikes = encode(part.images(), data.encoding, data.timesteps, indices=part.index)
-        yield to_time_first(spikes), torch.from_numpy(part.labels)
+        yield to_time_first(part.inputs(data)), torch.from_numpy(part.labels)
 
 
 def to_time_first(spikes: NDArray[np.uint8]) -> Tensor:

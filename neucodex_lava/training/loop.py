@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neucodex_lava.data import ImageSet
+from neucodex_lava.data import SampleSet
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
@@ -41,8 +41,8 @@ def fit(
     run: Run,
     folder: Path,
     model: SplitModel,
-    train_set: ImageSet,
-    test_set: ImageSet,
+    train_set: SampleSet,
+    test_set: SampleSet,
     progress: Progress = silent,
 ) -> Run:
     """Train until the run's last epoch; resumes from the folder's checkpoint if there is one.
@@ -156,7 +156,7 @@ def every_step_loss(outputs: Tensor, labels: Tensor, label_smoothing: float) -> 
 
 
 @torch.no_grad()
-def calibrate_batch_norm(model: SplitModel, run: Run, images: ImageSet) -> None:
+def calibrate_batch_norm(model: SplitModel, run: Run, images: SampleSet) -> None:
     """Replace the running statistics by plain averages over unaugmented training batches."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
@@ -173,7 +173,7 @@ def calibrate_batch_norm(model: SplitModel, run: Run, images: ImageSet) -> None:
         norm.momentum = momentum
 
 
-def monitored(test_set: ImageSet, last: bool) -> ImageSet:
+def monitored(test_set: SampleSet, last: bool) -> SampleSet:
     """The test images an epoch looks at: after the last one all, before at most `MONITORED`."""
     if last or len(test_set) <= MONITORED:
         return test_set
@@ -181,7 +181,7 @@ def monitored(test_set: ImageSet, last: bool) -> ImageSet:
 
 
 @torch.no_grad()
-def accuracy(model: SplitModel, run: Run, images: ImageSet) -> float:
+def accuracy(model: SplitModel, run: Run, images: SampleSet) -> float:
     """Share of images whose largest y(T) is their class."""
     model.eval()
     correct = 0

@@ -8,7 +8,7 @@ JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n : 4 )))
 # Further arguments: make test ARGS="-k exits", make demo ARGS="--out /tmp/demo"
 ARGS ?=
 
-.PHONY: help setup demo test fuzz crosscheck lint format types imports check docs bench verified cost lock build clean distclean
+.PHONY: help setup demo test fuzz crosscheck peers lint format types imports check docs bench verified cost lock build clean distclean
 
 help: ## what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: setup ## all tests
 
 crosscheck: setup ## our counts against Sinabs's and NeuroBench's, in .venv-crosscheck
 	@scripts/crosscheck.sh -q $(ARGS)
+
+peers: setup ## .venv-peers: snnTorch and SpikingJelly, for neucodex bench train
+	@scripts/peers.sh
 
 fuzz: setup ## 10,000 damaged NetX files; ARGS="--seed 7 --case 123" makes one again
 	@$(BIN)/python tests/fuzz/campaign.py $(ARGS)
@@ -57,7 +60,7 @@ verified: setup ## run what docs/verified.md lacks and write it anew; results in
 cost: setup ## measure cost against SynOps and draw docs/cost.svg
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m benchmarks.cost $(ARGS)
 
-lock: setup ## write requirements.lock and requirements-crosscheck.lock anew
+lock: setup ## write requirements.lock and those of crosscheck and peers anew
 	@scripts/lock.sh
 
 build: setup ## the wheel, into dist/
@@ -67,5 +70,5 @@ clean: ## remove caches and build output
 	@rm -rf build dist docs/_build .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
 	@find . -path "./.venv*" -prune -o -path ./.tools -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
-distclean: clean ## remove .venv, .venv-crosscheck and .tools as well
-	@rm -rf .venv .venv-crosscheck .tools
+distclean: clean ## remove .venv, .venv-crosscheck, .venv-peers and .tools as well
+	@rm -rf .venv .venv-crosscheck .venv-peers .tools

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Write requirements.lock and requirements-crosscheck.lock: names, versions and hashes, from the ordinary
-# index alone, whatever this machine's pip or uv is configured to look at besides. Arguments go to uv
-# (--upgrade, …). Packages that both hold have one version.
+# Write requirements.lock, requirements-crosscheck.lock and requirements-peers.lock: names, versions and
+# hashes, from the ordinary index alone, whatever this machine's pip or uv is configured to look at besides.
+# Arguments go to uv (--upgrade, …). Packages that several of them hold have one version.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,3 +18,4 @@ lock pyproject.toml --extra train --extra cloud --extra dev \
     --output-file requirements.lock "$@"
 lock pyproject.toml requirements-crosscheck.in --extra cloud --constraint requirements.lock \
     --output-file requirements-crosscheck.lock "$@"
+lock requirements-peers.in --constraint requirements.lock --output-file requirements-peers.lock "$@"

@@ -32,7 +32,7 @@ class Bundle:
         path: its folder.
         manifest: what it is.
         net: the whole network, with its cut.
-        sha256: of manifest.json, which stands for the whole bundle.
+        sha256: what the bundle is known by (`Manifest.identity`; in format 1 that of manifest.json).
     """
 
     path: Path
@@ -60,6 +60,10 @@ class Bundle:
         if name not in self.manifest.gains:
             raise BundleError(f"{self.path}: no gain for the readout '{name}' in the manifest")
         return self.manifest.gains[name]
+
+    def answers_to(self, sha256: str) -> bool:
+        """Whether a split bundle that names this sha256 means this base."""
+        return sha256 == self.sha256 or _answers_to(self.manifest, sha256)
 
     def cut_at(self, split: str) -> IntegerNet:
         """A base network cut at a split point such as ``SP3``.
@@ -143,7 +147,7 @@ def find_base(bundle: Bundle, base: Path | str | None = None) -> Bundle:
         return bundle
     if base is not None:
         found = load_bundle(base)
-        if found.sha256 != wanted:
+        if not found.answers_to(wanted):
             raise BundleError(
                 f"'{base}' (sha256 {found.sha256[:12]}) is not the base of '{bundle.path}',"
                 f" which names sha256 {wanted[:12]}",
@@ -152,13 +156,13 @@ def find_base(bundle: Bundle, base: Path | str | None = None) -> Bundle:
         return found
     beside = bundle.path.resolve().parent
     for path in sorted(beside.iterdir())[:SIBLINGS_LIMIT]:
-        manifest = path / MANIFEST_FILE
-        if (
-            not path.name.startswith(".")
-            and manifest.is_file()
-            and manifest.stat().st_size <= LIMIT_BYTES
-            and sha256_of(manifest) == wanted
-        ):
+        if path.name.startswith(".") or not (path / MANIFEST_FILE).is_file():
+            continue
+        try:
+            manifest, sha256 = read_manifest(path)
+        except BundleError:
+            continue  # whatever it is, it cannot be the base
+        if manifest.kind == "base" and (sha256 == wanted or _answers_to(manifest, wanted)):
             return load_bundle(path)
     raise BundleError(
         f"the base of '{bundle.path}' (sha256 {wanted[:12]}) is not beside it in '{beside}'",
@@ -166,8 +170,12 @@ def find_base(bundle: Bundle, base: Path | str | None = None) -> Bundle:
     )
 
 
+def _answers_to(manifest: Manifest, sha256: str) -> bool:
+    return sha256 in (manifest.identity(), manifest.identity_in_format_1())
+
+
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
-    """The manifest of a bundle, checked, and its sha256; no other file is looked at.
+    """The manifest of a bundle, checked, and the bundle's sha256; no other file is looked at.
 
     Raises:
         BundleError: no folder, no manifest in it, or a damaged one.
@@ -187,7 +195,10 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
         ) from problem
     except OSError as problem:
         raise BundleError(f"{path}: {problem.strerror or problem}") from problem
-    return Manifest.from_json(content, str(path)), hashlib.sha256(content).hexdigest()
+    manifest = Manifest.from_json(content, str(path))
+    if manifest.format_version == 1:
+        return manifest, hashlib.sha256(content).hexdigest()
+    return manifest, manifest.identity()
 
 
 def _check_file(folder: Path, manifest: Manifest, name: str) -> None:

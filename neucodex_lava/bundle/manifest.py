@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
+from neucodex_lava.bundle.paperwork import check_measured, check_training
 from neucodex_lava.errors import BundleError, ConfigError
 from neucodex_lava.integer_net import INPUT_BITS_MAX, IntegerNet, Shape
 from neucodex_lava.json_fields import Fields
 from neucodex_lava.statistics import wilson_interval
 from neucodex_lava.structure import NODES_LIMIT, TIMESTEPS_LIMIT, shape_from_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LIMIT_BYTES = 1 << 22
 KINDS = ("base", "split")
 EDGE_FILE, TAIL_FILE, GOLDEN_FILE = "edge.net", "tail.safetensors", "golden.npz"
@@ -24,6 +26,12 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 SPLIT = re.compile(r"SP[1-9][0-9]{0,3}")
 CLASSES_LIMIT = 1 << 20
 DEFAULT_EXITS: Mapping[str, Any] = {"confidence": {"alpha": 0.9}}
+IDENTITY = (
+    "kind", "split", "cut", "t_max", "input_shape", "input_bits", "code_shape", "classes",
+    "encoding", "gains", "split_points", "base",
+)  # fmt: skip
+"""What decides a bundle's answers, beside its files; the other fields say how it came about."""
+SINCE_2 = ("training", "measured")
 
 
 @dataclass(frozen=True)
@@ -74,13 +82,16 @@ class Manifest:
         bottleneck: configuration; None for a base.
         gains: of each node, real value times gain = integer; the readout's turns sums into logits.
         split_points: of a base, the cut of each ``SPi``.
-        base: sha256 of the base bundle's manifest; None for a base.
+        base: sha256 that the base bundle is known by; None for a base.
         files: sha256 of each other file, by name.
         accuracy: measured, by name: ``correct``, ``samples``, and derived ``value``, ``interval``.
         exits: calibrated thresholds by policy.
         command, seed: how it was trained.
         versions: of what it rests on.
         created: date and time, ISO 8601.
+        training: commands, configuration and log of the run (`paperwork`); None where not known.
+        measured: the table that `evaluate --record` measured, and SLAYER on the test split
+            (`paperwork`); None where nobody did.
         format_version: of this format.
 
     Raises:
@@ -111,6 +122,8 @@ class Manifest:
     versions: dict[str, str]
     created: str
     exits: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_EXITS))
+    training: dict[str, Any] | None = None
+    measured: dict[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -123,7 +136,7 @@ class Manifest:
         for name, value in _checked(fields).items():
             object.__setattr__(self, name, value)
 
-    def measured(self, name: str) -> Accuracy:
+    def accuracy_of(self, name: str) -> Accuracy:
         """The accuracy measured under this name.
 
         Raises:
@@ -134,9 +147,28 @@ class Manifest:
         found = self.accuracy[name]
         return Accuracy(int(found["correct"]), int(found["samples"]))
 
+    def identity(self) -> str:
+        """sha256 that the bundle is known by: of what decides its answers, and of nothing else.
+
+        A new log, table or golden record leaves it as it is, so that split bundles keep their base
+        and an edge its cloud.
+        """
+        values = {name: getattr(self, name) for name in IDENTITY}
+        values["files"] = {n: sha for n, sha in self.files.items() if n != GOLDEN_FILE}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode("ascii")).hexdigest()
+
+    def identity_in_format_1(self) -> str:
+        """sha256 by which split bundles of format 1 name this base: of the whole manifest then."""
+        then = replace(self, training=None, measured=None, format_version=1)
+        return hashlib.sha256(then.to_json()).hexdigest()
+
     def to_json(self) -> bytes:
         """The file's bytes: sorted, indented, the same for the same manifest."""
-        return (json.dumps(asdict(self), indent=2, sort_keys=True) + "\n").encode("ascii")
+        values = asdict(self)
+        if self.format_version == 1:
+            for name in SINCE_2:
+                del values[name]
+        return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode("ascii")
 
     @classmethod
     def from_json(cls, text: bytes, where: str) -> Manifest:
@@ -210,6 +242,11 @@ def _checked(f: Fields) -> dict[str, Any]:
     values["versions"] = {name: versions.text(name) for name in versions.values}
     values["files"] = {name: files.text(name) for name in files.values}
     values["accuracy"] = _checked_accuracy(f.inside("accuracy"))
+    for name, check in (("training", check_training), ("measured", check_measured)):
+        found = f.optional_mapping(name) if name in f.values else None
+        values[name] = check(f.inside(name)) if found is not None else None
+        if found is not None and values["format_version"] < 2:
+            raise f.fail(f"unknown key '{name}' in format version 1")
     _check_kind(f, values)
     _check_names(f, values)
     return values

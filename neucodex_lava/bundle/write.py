@@ -9,16 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neucodex_lava.bundle.folder import Bundle, load_bundle, netx_functions, sha256_of
+from neucodex_lava.bundle.folder import (
+    Bundle,
+    load_bundle,
+    netx_functions,
+    read_manifest,
+    sha256_of,
+)
 from neucodex_lava.bundle.golden import Golden, write_golden
 from neucodex_lava.bundle.manifest import (
     EDGE_FILE,
+    FORMAT_VERSION,
     GOLDEN_FILE,
     MANIFEST_FILE,
     TAIL_FILE,
     Manifest,
 )
 from neucodex_lava.errors import BundleError, NetError
+from neucodex_lava.files import replacing
 from neucodex_lava.integer_net import IntegerNet
 from neucodex_lava.tail_file import write_tail
 
@@ -75,6 +83,30 @@ def write_bundle(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return replace(written, path=folder)
+
+
+def amend(bundle: Bundle, **papers: dict[str, Any]) -> Bundle:
+    """Put papers into a bundle's manifest; nothing that it runs by changes, nor what it is known by.
+
+    A bundle of format 1 becomes one of format 2; split bundles that name it still find it.
+
+    Args:
+        bundle: to amend, on disk as it was read.
+        papers: ``training`` or ``measured``, whole.
+
+    Raises:
+        BundleError: not what they should be, or the manifest cannot be written.
+    """
+    manifest = replace(bundle.manifest, **papers, format_version=FORMAT_VERSION)
+    try:
+        with replacing(bundle.path / MANIFEST_FILE) as file:
+            file.write(manifest.to_json())
+    except OSError as problem:
+        raise BundleError(
+            f"{bundle.path}: the manifest cannot be written ({problem.strerror or problem})"
+        ) from problem
+    manifest, sha256 = read_manifest(bundle.path)
+    return replace(bundle, manifest=manifest, sha256=sha256)
 
 
 def _fill(

@@ -58,7 +58,7 @@ def find_sweep(folder: Path) -> tuple[Bundle, list[Bundle]]:
     base = bases[0]
     splits = [b for b in bundles if b.manifest.kind == "split"]
     for bundle in splits:
-        if bundle.manifest.base != base.sha256:
+        if not base.answers_to(bundle.manifest.base or ""):
             raise BundleError(
                 f"bundle '{bundle.path}' names another base than '{base.path}'",
                 "export it again with this base, or move it elsewhere",

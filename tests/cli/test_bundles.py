@@ -329,8 +329,8 @@ def test_released_accuracies_are_what_the_manifests_say(
     )
     assert status == 0
     rows = {(r["split"], r["configuration"]): r for r in results["rows"]}
-    base = load_bundle(released / "base").manifest.measured("test")
+    base = load_bundle(released / "base").manifest.accuracy_of("test")
     assert rows[None, "edge-only"]["accuracy"] == base.value
     for name in ("sp1", "sp2", "sp3"):
         told = load_bundle(released / name).manifest
-        assert rows[told.split, "F+B"]["accuracy"] == told.measured("test").value
+        assert rows[told.split, "F+B"]["accuracy"] == told.accuracy_of("test").value

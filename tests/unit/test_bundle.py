@@ -103,14 +103,14 @@ def test_a_base_bundle_is_stored_uncut_and_may_be_cut_anywhere(tmp_path: Path) -
 
 def test_the_manifest_says_what_was_measured(pair: tuple[Path, Path]) -> None:
     manifest = load_bundle(pair[0]).manifest
-    assert manifest.measured("test") == Accuracy(355, 360)
+    assert manifest.accuracy_of("test") == Accuracy(355, 360)
     low, high = manifest.accuracy["test"]["interval"]
     assert 0.96 < low < 355 / 360 < high < 1
     assert manifest.exits == {"confidence": {"alpha": 0.9}}
     assert manifest.model == {"widths": [8, 16]}
     assert Manifest.from_json(manifest.to_json(), "m") == manifest
     with pytest.raises(BundleError, match="no accuracy 'train'"):
-        manifest.measured("train")
+        manifest.accuracy_of("train")
     with pytest.raises(ConfigError, match="3 right of 2"):
         Accuracy(3, 2)
 
@@ -152,6 +152,6 @@ def test_the_base_is_found_beside_or_given(pair: tuple[Path, Path], tmp_path: Pa
     with pytest.raises(BundleError, match=f"{base.sha256[:12]}.*--base"):
         find_base(split)
     assert find_base(split, tmp_path / "elsewhere" / "b").sha256 == base.sha256
-    other = write_base(tmp_path / "other", seed=8)
+    other = write_base(tmp_path / "other", gains={"readout": 65.0})
     with pytest.raises(BundleError, match=f"{other.sha256[:12]}.*is not the base of"):
         find_base(split, tmp_path / "other")

@@ -1,0 +1,84 @@
+"""What a manifest says of a bundle's training and measurements: plain JSON, checked when read.
+
+``training``::
+
+    {"commands": [...], "config": {...}, "log": [{"epoch", "phase", "loss", "train_accuracy",
+     "test_accuracy", "seconds"}, ...], "float_accuracy": 0.91}
+
+commands from the first run (pretraining, base) to the bundle's own; `float_accuracy` is that of the
+float network just before it was quantised, where the run says.
+
+``measured``::
+
+    {"date": "...", "table": {results, as `evaluate --json` prints them, without layers},
+     "slayer": {"date", "command", "samples", "correct", "executor_correct"}}
+
+`slayer` says that SLAYER's own modules and the integer executor gave the same sums on so many test
+samples; it is only ever written where they did.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neucodex_lava.errors import FormatError
+from neucodex_lava.json_fields import Fields
+from neucodex_lava.report.results import Results
+
+COMMANDS_LIMIT = 16
+COMMAND_LIMIT = 1 << 16
+LOG_LIMIT = 4096
+LOG_NUMBERS = ("loss", "train_accuracy", "test_accuracy", "seconds")
+SAMPLES_LIMIT = 1 << 40
+
+
+def check_training(f: Fields) -> dict[str, Any]:
+    """The field ``training`` of a manifest.
+
+    Raises:
+        FormatError: (of the kind that `f` raises) something is not what it should be.
+    """
+    commands = f.values.get("commands")
+    if not isinstance(commands, list) or not 1 <= len(commands) <= COMMANDS_LIMIT:
+        raise f.fail(f"'commands' must be a list of 1 to {COMMANDS_LIMIT} command lines")
+    f.texts("commands", len(commands), COMMAND_LIMIT)
+    f.mapping("config")
+    for entry in f.children("log", LOG_LIMIT):
+        entry.integer("epoch", 0, 1 << 30)
+        entry.text("phase")
+        for name in LOG_NUMBERS:
+            entry.number(name)
+    if f.values.get("float_accuracy") is not None:
+        _share(f, "float_accuracy")
+    return dict(f.values)
+
+
+def check_measured(f: Fields) -> dict[str, Any]:
+    """The field ``measured`` of a manifest.
+
+    Raises:
+        FormatError: (of the kind that `f` raises) something is not what it should be.
+    """
+    f.only("date", "table", "slayer")
+    if "table" in f.values:
+        f.text("date")
+        try:
+            Results.from_dict(f.mapping("table"))
+        except FormatError as problem:
+            raise f.fail(f"'table': {problem.message}") from problem
+    if "slayer" in f.values:
+        slayer = f.inside("slayer").only(
+            "date", "command", "samples", "correct", "executor_correct"
+        )
+        slayer.text("date")
+        slayer.text("command", COMMAND_LIMIT)
+        samples = slayer.integer("samples", 1, SAMPLES_LIMIT)
+        right = [slayer.integer(n, 0, samples) for n in ("correct", "executor_correct")]
+        if right[0] != right[1]:
+            raise slayer.fail(f"{right[0]} and {right[1]} right answers cannot come of equal sums")
+    return dict(f.values)
+
+
+def _share(f: Fields, key: str) -> None:
+    if not 0 <= f.number(key) <= 1:
+        raise f.fail(f"'{key}' is {f.number(key)}, it must be a share from 0 to 1")

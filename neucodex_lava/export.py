@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from energy.ledger import Ledger
 from neucodex_lava.bundle import Bundle, Golden, digest_potentials, load_bundle, write_bundle
+from neucodex_lava.bundle.paperwork import now
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.config import to_dict
@@ -19,7 +21,7 @@ from neucodex_lava.integer_net import IntegerNet
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
-from neucodex_lava.training.runs import Run, load_model
+from neucodex_lava.training.runs import RUN_FILE, Run, load_model, read_run
 from neucodex_lava.versions import versions
 
 GOLDEN_SAMPLES = 3
@@ -58,9 +60,9 @@ def export_run(
     split = f"SP{run.bottleneck.split}" if run.bottleneck else None
     name = f"sp{run.bottleneck.split}" if run.bottleneck else "base"
     target = out or EXPORTS / f"{run.model.architecture}-{run.data.dataset}" / name
-    base_sha: str | None = None
+    base_bundle: Bundle | None = None
     if run.bottleneck is not None:
-        base_sha = _base_of(run, base or target.parent / "base").sha256
+        base_bundle = _base_of(run, base or target.parent / "base")
     return write_bundle(
         target,
         net,
@@ -75,13 +77,37 @@ def export_run(
         bottleneck=to_dict(run.bottleneck) if run.bottleneck else None,
         gains=model.gains,
         split_points={} if run.bottleneck else {f"SP{i}": c for i, c in model.split_points.items()},
-        base=base_sha,
+        base=base_bundle.sha256 if base_bundle else None,
         accuracy={"test": _test_accuracy(run, net, data_root, progress)},
         command=run.command,
         seed=run.train.seed,
         versions=versions(),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=now(),
+        training=training_papers(run, base_bundle),
     )
+
+
+def training_papers(run: Run, base: Bundle | None = None) -> dict[str, Any]:
+    """The manifest's field ``training``: every command from the first run on, configuration and log.
+
+    Args:
+        run: finished.
+        base: bundle of the base that a split run started from.
+    """
+    before: list[str] = []
+    if base is not None:
+        papers = base.manifest.training
+        before = papers["commands"] if papers else [base.manifest.command]
+    # A run that says nothing of its start or its float accuracy began from fresh weights, unmeasured.
+    init = getattr(run, "init", None)
+    if isinstance(init, str) and (Path(init) / RUN_FILE).is_file():
+        before = [*before, *training_papers(read_run(Path(init)))["commands"]]
+    return {
+        "commands": [*before, run.command],
+        "config": to_dict(run.train),
+        "log": [asdict(epoch) for epoch in run.history],
+        "float_accuracy": getattr(run, "float_accuracy", None),
+    }
 
 
 def _base_of(run: Run, folder: Path) -> Bundle:

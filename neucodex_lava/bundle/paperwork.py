@@ -19,6 +19,7 @@ samples; it is only ever written where they did.
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 from neucodex_lava.errors import FormatError
@@ -30,6 +31,11 @@ COMMAND_LIMIT = 1 << 16
 LOG_LIMIT = 4096
 LOG_NUMBERS = ("loss", "train_accuracy", "test_accuracy", "seconds")
 SAMPLES_LIMIT = 1 << 40
+
+
+def now() -> str:
+    """Date and time for a manifest, ISO 8601 in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def check_training(f: Fields) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from neucodex_lava.cli.common import Command, DataRoot, command_line
+from neucodex_lava.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +45,19 @@ class Evaluation(Command):
     """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of the report (HTML and JSON); by default out/<architecture>-<dataset>."""
+    record: bool = False
+    """Keep the table in the manifest of the bundle asked for, or of every bundle of a sweep."""
 
-    def evaluate(self, base: Bundle, bundles: Sequence[Bundle]) -> int:
-        """Evaluate and print the table."""
+    def evaluate(self, base: Bundle, bundles: Sequence[Bundle], recorded: Sequence[Bundle]) -> int:
+        """Evaluate, print the table, and keep it in these bundles if asked to."""
+        from neucodex_lava.evaluation.record import record_table
         from neucodex_lava.evaluation.sweep import evaluate_bundles
 
+        if self.record and self.dataset is not None:
+            raise ConfigError(
+                "--record keeps what was measured on the bundle's own dataset",
+                "leave out --dataset or --record",
+            )
         with self.progress() as progress:
             results = evaluate_bundles(
                 base,
@@ -67,6 +76,8 @@ class Evaluation(Command):
                 command=command_line(),
                 progress=progress,
             )
+        if self.record:
+            record_table(results, recorded)
         print_results(self, results)
         return 0
 
@@ -92,7 +103,7 @@ class Evaluate(Evaluation):
         from neucodex_lava.evaluation.sweep import find_bundles
 
         base, bundles = find_bundles(self.bundle, base=self.base)
-        return self.evaluate(base, bundles)
+        return self.evaluate(base, bundles, bundles or [base])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +118,7 @@ class Sweep(Evaluation):
         from neucodex_lava.evaluation.sweep import find_sweep
 
         base, bundles = find_sweep(self.folder)
-        return self.evaluate(base, bundles)
+        return self.evaluate(base, bundles, [base, *bundles])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,8 @@ BINNINGS: tuple[str, ...] = typing.get_args(Binning)
 
 CHOSEN_CLASSES = ("caltech101", "ncaltech101")
 """Datasets of which some classes can be chosen."""
+DIVIDED_BY_SEED = ("caltech101", "cifar10dvs", "ncaltech101")
+"""Datasets that come undivided; all others have fixed training and test samples."""
 SIZED = ("caltech101", "digitsdvs", "nmnist", "cifar10dvs", "ncaltech101", "dvs128gesture")
 """Datasets whose height and width can be chosen."""
 
@@ -122,6 +124,15 @@ class DataConfig:
             f"those of {', '.join(SIZED)} can",
         )
         require(self.size == 0 or 8 <= self.size <= 256, f"size {self.size} is outside [8, 256]")
+        require(
+            self.split_seed == 0 or self.dataset in DIVIDED_BY_SEED,
+            f"the training and test samples of '{self.dataset}' are fixed, a split seed has no effect",
+            f"those of {', '.join(DIVIDED_BY_SEED)} are chosen by it",
+        )
+        require(
+            self.bins == "time" or self.events,
+            f"'{self.dataset}' holds images, not events to divide by {self.bins}",
+        )
         require(
             self.bins in BINNINGS,
             f"unknown binning '{self.bins}'",

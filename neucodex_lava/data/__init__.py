@@ -1,8 +1,9 @@
-"""Datasets and spike encodings: images in, spikes (N, C, H, W, T) out. Needs numpy only to import."""
+"""Datasets and encodings: images or events in, spikes (N, C, H, W, T) out; imports numpy only."""
 
-from neucodex_lava.data.datasets import load, split_off
+from neucodex_lava.data.datasets import load
 from neucodex_lava.data.encodings import bernoulli, deterministic, direct, direct_bits, encode
 from neucodex_lava.data.sets import EventSet, ImageSet, SampleSet
+from neucodex_lava.data.splits import split_off
 
 __all__ = [
     "EventSet",

@@ -12,14 +12,12 @@ import gzip
 import io
 import pickle
 import zlib
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.errors import DataError
+from neucodex_lava.data.roots import DataRoot
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -36,25 +34,6 @@ CIFAR10_COUNTS = {True: (5000,) * 10, False: (1000,) * 10}
 BATCH_BYTES_MAX = 64 * 1024 * 1024
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class DataRoot:
-    """A dataset's folder, and what to tell a user whose files are not right.
-
-    Attributes:
-        dataset: its name.
-        folder: where its files are.
-        hint: the way out.
-    """
-
-    dataset: str
-    folder: Path
-    hint: str
-
-    def error(self, message: str) -> DataError:
-        """A DataError about this dataset."""
-        return DataError(f"{self.dataset}: {message}", self.hint)
 
 
 def read_mnist(root: DataRoot, train: bool) -> Arrays:

@@ -28,9 +28,10 @@ class SampleSet(ABC):
 
     Attributes:
         name: of the dataset.
-        split: ``train`` or ``test``; ``all`` of a dataset that comes undivided.
+        split: ``train`` or ``test``; ``all`` while a dataset that comes undivided is whole.
         labels: int64 (N,), class numbers from 0.
-        index: int64 (N,), place of each sample in its whole split; random encodings are keyed by it.
+        index: int64 (N,), place of each sample in its split, or in the dataset where that comes
+            undivided; random encodings are keyed by it.
         classes: name of each class.
         flip_ok: whether a mirrored sample still belongs to its class (photographs, not digits).
     """

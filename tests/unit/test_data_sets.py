@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from neucodex_lava.config import DataConfig, DatasetName
 from neucodex_lava.data import ImageSet, load, split_off
-from neucodex_lava.data.datasets import stratified
+from neucodex_lava.data.splits import stratified
 from neucodex_lava.errors import DataError, NeucodexError
 
 ROOT = os.environ.get("NEUCODEX_DATA", "")

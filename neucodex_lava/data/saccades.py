@@ -1,0 +1,126 @@
+"""The embedded digits as events: a simulated saccade in front of a simulated event camera.
+
+The camera moves a little, as the sensor of N-MNIST does (Orchard et al., Frontiers in Neuroscience
+9:437, 2015): three saccades of 100 ms along a triangle, each a smooth move from corner to corner,
+s(u) = u^2 (3 - 2 u). What a pixel sees is the digit, interpolated bilinearly:
+
+    I(x, y, t) = dark + (1 - dark) * digit((x, y) / zoom + shift(t))
+
+A pixel answers changes of log intensity (Lichtsteiner, Posch, Delbruck, "A 128x128 120 dB 15 us
+latency asynchronous temporal contrast vision sensor", IEEE JSSC 43(2), 2008, equation 2): it sends an
+event whenever ln I has moved by its threshold from where it was at its last event,
+
+    ln I(t) - ln I_ref >= theta  (ON),     ln I(t) - ln I_ref <= -theta  (OFF),
+
+and I_ref moves by theta. Written with c = e^theta - 1, as ON: I >= (1 + c) I_ref, it needs no
+logarithm and comes out the same, to the bit, on every machine. The contrast c differs a little from
+pixel to pixel (the mismatch of v2e, Hu, Liu, Delbruck, CVPR Workshops 2021). Between two steps of
+simulation intensity is taken to be linear in time, so events have times of their own, as in ESIM
+(Rebecq, Gehrig, Scaramuzza, CoRL 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neucodex_lava.data.events import EVENT_DTYPE, Events
+
+SACCADE_US = 100_000
+STEP_US = 2_000
+CORNERS = ((0.0, 0.0), (0.5, 1.0), (1.0, 0.0))
+"""Of the triangle, (x, y), as shares of the amplitude; the third saccade leads back to the first."""
+AMPLITUDE = 1.0
+"""Of the move, in pixels of the digit."""
+DARK = 0.1
+"""Intensity of black, where white is 1."""
+CONTRAST = 0.3
+MISMATCH = 0.1
+"""Pixels' contrasts are spread evenly over CONTRAST * (1 - MISMATCH) .. CONTRAST * (1 + MISMATCH)."""
+BATCH = 64
+
+Floats = NDArray[np.float64]
+
+
+def saccade_events(
+    images: NDArray[np.floating[Any]], size: int, seed: int, indices: NDArray[np.int64]
+) -> Iterator[Events]:
+    """The events of each image, in order of time.
+
+    They depend on the image, its index and the seed, and on nothing else.
+
+    Args:
+        images: (N, H, W), in [0, 1].
+        size: height and width of the camera, in pixels.
+        seed: of the pixels' mismatch.
+        indices: (N,) index of each image.
+    """
+    for first in range(0, len(images), BATCH):
+        part = slice(first, first + BATCH)
+        yield from _batch_events(np.asarray(images[part], np.float64), size, seed, indices[part])
+
+
+def shifts() -> Floats:
+    """(steps + 1, 2): where the camera looks at each step, (x, y) in pixels of the digit."""
+    u = np.arange(0, SACCADE_US, STEP_US) / SACCADE_US
+    smooth = (u * u * (3 - 2 * u))[:, None]
+    corners = np.array([*CORNERS, CORNERS[0]]) * AMPLITUDE
+    moves = [a + (b - a) * smooth for a, b in pairwise(corners)]
+    path = np.concatenate([*moves, corners[-1:]])
+    return path - corners.mean(0)
+
+
+def _batch_events(images: Floats, size: int, seed: int, indices: NDArray[np.int64]) -> list[Events]:
+    """Only elementwise arithmetic, so that an image's events do not depend on its batch."""
+    words = [
+        np.random.Philox(key=np.array([seed % 2**64, i], np.uint64)).random_raw(size * size)
+        for i in indices
+    ]
+    spread = np.stack(words).reshape(-1, size, size) / 2.0**63 - 1
+    up = 1 + CONTRAST * (1 + MISMATCH * spread)
+    path = shifts()
+    before = _seen(images, size, path[0])
+    reference = before.copy()
+    found: list[tuple[NDArray[np.int64], ...]] = []
+    for step, shift in enumerate(path[1:]):
+        now = _seen(images, size, shift)
+        while True:
+            level = np.where(now > before, reference * up, reference / up)
+            rising = now > before
+            fired = np.where(rising, now >= level, (now < before) & (now <= level))
+            if not fired.any():
+                break
+            n, y, x = np.nonzero(fired)
+            at, start, end = level[fired], before[fired], now[fired]
+            t = (step + np.clip((at - start) / (end - start), 0, 1)) * STEP_US
+            found.append((n, x, y, t.astype(np.int64), rising[fired].astype(np.int64)))
+            reference = np.where(fired, level, reference)
+        before = now
+    n, x, y, t, p = (np.concatenate(values) for values in zip(*found))
+    order = np.lexsort((x, y, t, n))
+    events = np.empty(len(n), EVENT_DTYPE)
+    for name, values in zip("xytp", (x, y, t, p)):
+        events[name] = values[order]
+    ends = np.searchsorted(n[order], np.arange(1, len(images)))
+    return np.split(events, ends)
+
+
+def _seen(images: Floats, size: int, shift: Floats) -> Floats:
+    """What the pixels see, (N, size, size): bilinear, black outside the digit."""
+    side = images.shape[1]
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+    # The whole field of view is the digit and a pixel of it all around.
+    centres = (np.arange(size) + 0.5) * (side + 2) / size - 0.5 + 1
+    (x0, fx), (y0, fy) = (_parts(centres + d) for d in shift)
+    top = padded[:, y0][:, :, x0] * (1 - fx) + padded[:, y0][:, :, x0 + 1] * fx
+    below = padded[:, y0 + 1][:, :, x0] * (1 - fx) + padded[:, y0 + 1][:, :, x0 + 1] * fx
+    return DARK + (1 - DARK) * (top * (1 - fy[:, None]) + below * fy[:, None])
+
+
+def _parts(place: Floats) -> tuple[NDArray[np.int64], Floats]:
+    whole = np.floor(place)
+    return whole.astype(np.int64), place - whole

@@ -27,7 +27,7 @@ from neucodex_lava.errors import DataError
 from neucodex_lava.integer_net import INPUT, IntegerNet, Shape
 from neucodex_lava.models.backbones.build import build_base
 from neucodex_lava.models.bottleneck import ENCODER, insert_bottleneck
-from neucodex_lava.models.neurons import lif
+from neucodex_lava.models.neurons import drive_of, lif
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.quantize import to_integer_net
 
@@ -147,7 +147,7 @@ def set_rates(model: SplitModel, x: Tensor, activity: float = 1.0) -> None:
         norms = [link.bn for link in block.links() if link.bn is not None]
         for norm in norms:
             norm.momentum = None
-        drive: Any = sum(link.float_drive(values[link.source]) for link in block.links())
+        drive = drive_of([link.float_part(values[link.source]) for link in block.links()])
         rate = activity * TRAINED_RATES[_kind(block.name)]
         shift = _shift_for(drive, block.neuron, rate)
         nn.init.constant_(norms[0].bias, shift)

@@ -9,16 +9,17 @@ one SLAYER neuron. It works in two phases:
   rounded straight-through to even 8-bit weights and integer biases, threshold 2g. The forward pass
   is then on the exact integers of docs/semantics.md.
 
-Two paths compute the same spikes: the fast one (`models.neurons.lif`, time folded into the batch),
+Two paths compute the same spikes: the fast one (`models.neurons.norm_lif`, time folded into the batch),
 and SLAYER's own modules (`forward_slayer`).
 
-Arrays inside a network are (T, N, C, H, W); SLAYER's are (N, C, H, W, T).
+Arrays inside a network are (T, N, C, H, W), channels innermost in memory; SLAYER's are (N, C, H, W, T).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,7 +37,15 @@ from neucodex_lava.integer_net import (
     ConnectionKind,
     Shape,
 )
-from neucodex_lava.models.neurons import FLOAT_SCALE, integrate, lif, slayer_neuron
+from neucodex_lava.models.convolution import Convolution
+from neucodex_lava.models.neurons import (
+    FLOAT_SCALE,
+    LIF,
+    Part,
+    integrate,
+    norm_lif,
+    slayer_neuron,
+)
 from neucodex_lava.models.slayer import cuba
 from neucodex_lava.models.slayer import synapse as slayer_synapse
 
@@ -92,6 +101,7 @@ class Synapses(nn.Module):
         self.padding = (kernel - 1) // 2
         self.output_padding = stride - kernel + 2 * self.padding if kind == "conv_transpose" else 0
         self.positions = source_shape[1] * source_shape[2]
+        self.dtype = torch.float32
         channels = source_shape[0]
         self.synapse: Any = None
         if kind == "conv":
@@ -148,34 +158,41 @@ class Synapses(nn.Module):
         shape[1 if self.kind == "conv_transpose" else 0] = -1
         return weight * factor.view(shape), self.bn.bias - self.bn.running_mean * factor
 
-    def apply(self, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
-        """Weighted sums (T, N, C, H, W) of spikes `x` (T, N, C, H, W), time folded into the batch."""
-        if self.kind == "identity":
-            return x * weight
-        steps, samples = x.shape[:2]
-        if self.kind == "dense":
-            flat = x.flatten(3).sum(3) if self.pooled else x.flatten(2)
-            out = F.linear(flat.flatten(0, 1), weight.flatten(1))
-            return out.reshape(steps, samples, self.out, 1, 1)
-        images, w = x.flatten(0, 1), weight.squeeze(-1)
-        if self.kind == "conv":
-            out = F.conv2d(images, w, None, self.stride, self.padding)
-        else:
-            out = F.conv_transpose2d(
-                images, w, None, self.stride, self.padding, self.output_padding
-            )
-        return out.unflatten(0, (steps, samples))
+    def apply(self, x: Tensor, weight: Tensor, *, exact: bool = False) -> Tensor:  # type: ignore[override]
+        """Weighted sums (T, N, C, H, W) of spikes `x` (T, N, C, H, W), time folded into the batch.
 
-    def float_drive(self, x: Tensor) -> Tensor:
-        """Normalised input current of the float phase, (T, N, C, H, W)."""
+        Args:
+            x: spikes.
+            weight: in SLAYER's layout.
+            exact: sums in float32 even if `dtype` is bfloat16, which then serves the gradients only.
+        """
         if self.kind == "identity":
             return x
+        steps, samples = x.shape[:2]
+        if self.kind == "dense":
+            flat = x.float().flatten(3).sum(3) if self.pooled else x.float().flatten(2)
+            out = F.linear(flat.flatten(0, 1), weight.flatten(1))
+            return out.reshape(steps, samples, self.out, 1, 1)
+        shape = Convolution(
+            self.stride, self.padding, self.kind == "conv_transpose", self.output_padding
+        )
+        out = shape.apply(x.flatten(0, 1), weight.squeeze(-1), self.dtype, exact)
+        return out.unflatten(0, (steps, samples))
+
+    def float_part(self, x: Tensor) -> Part:
+        """What the float phase brings to the block: sums, and the batch norm or a bias."""
+        if self.kind == "identity":
+            return Part(x)
         weight: Tensor = self.synapse.weight
-        drive = self.apply(x, weight / self.positions if self.pooled else weight)
-        if self.bn is not None:
-            return self.bn(drive.flatten(0, 1)).unflatten(0, drive.shape[:2])
-        assert self.bias is not None
-        return drive + self.bias[:, None, None]
+        z = self.apply(x, weight / self.positions if self.pooled else weight)
+        if self.bn is None:
+            return Part(z, bias=self.bias)
+        if self.bn.training:
+            return Part(z, norm=self.bn)
+        assert self.bn.running_mean is not None
+        assert self.bn.running_var is not None
+        scale = self.bn.weight * torch.rsqrt(self.bn.running_var + self.bn.eps)
+        return Part(z, scale=scale, bias=self.bn.bias - self.bn.running_mean * scale)
 
 
 class SpikingBlock(nn.Module):
@@ -210,6 +227,8 @@ class SpikingBlock(nn.Module):
         if self.readout:
             # SLAYER's own way to say "no spikes": block.cuba.Affine sets the same.
             neuron._threshold = -1.0  # pyright: ignore[reportPrivateUsage]
+        else:
+            self.lif = LIF.of(neuron)
         return neuron
 
     @property
@@ -314,18 +333,26 @@ class SpikingBlock(nn.Module):
         Args:
             values: spikes of the nodes before, by name, each (T, N, C, H, W).
         """
-        drive: Tensor | None = None
-        for link in self.links():
-            x = values[link.source]
-            part = (
-                link.apply(x, self.integer_weights(link)) if self.integer else link.float_drive(x)
-            )
-            drive = part if drive is None else drive + part
-        assert drive is not None
+        parts = [
+            self._integer_part(link, values[link.source])
+            if self.integer
+            else link.float_part(values[link.source])
+            for link in self.links()
+        ]
         if self.integer:
-            # Fast convolutions may be off by less than a half; sums are integers.
-            drive = round_straight_through(drive) + self.integer_bias()[:, None, None]
-        return integrate(drive) if self.readout else lif(drive, self.neuron)
+            parts[0] = replace(parts[0], bias=self.integer_bias())
+        if not self.readout:
+            return norm_lif(parts, self.lif, whole=self.integer, dtype=self.links()[0].dtype)
+        # A readout has one dense connection, no batch norm.
+        (part,) = parts
+        assert part.bias is not None
+        drive = round_straight_through(part.z) if self.integer else part.z
+        return integrate(drive + part.bias[:, None, None])
+
+    def _integer_part(self, link: Synapses, x: Tensor) -> Part:
+        if link.kind == "identity":
+            return Part(x, scale=torch.full((self.shape[0],), self.gain, device=x.device))
+        return Part(link.apply(x, self.integer_weights(link), exact=True))
 
     def forward_slayer(self, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The same spikes or sums from SLAYER's own synapses and neuron, and its potential.

@@ -1,95 +1,354 @@
-"""LIF dynamics for a whole block, spike-identical to SLAYER's CUBA neuron and gradient-equal to it.
+"""Neurons of a whole block, spike-identical to SLAYER's; with its batch norms in one operation.
 
-SLAYER's neuron is an int64 loop in Python; here the same integers live in float32 and the loop runs
-over contiguous time slices, (T, N, ...). With s the state scale (64 * weight scale), d the voltage
-decay and theta the threshold::
+    drive = sum_i (scale_i * z_i + bias_i)        spikes = LIF(drive)
 
-    V[t] = trunc(V[t-1] * (4096 - d) / 4096) + trunc(s * x[t])
-    spike[t] = V[t] > s * theta;   V[t] = 0 where it spikes
-
-The surrogate derivative is SLAYER's, exp(-|v - theta| / tau) * scale / (2 tau), with tau = theta and
-scale = 2: its constructor's defaults (tau_grad = scale_grad = 1) give gradients about 500 times too
-small, see `slayer_neuron`. As in SLAYER, gradients pass through time by the decay alone.
+where scale and bias come from a batch norm (in training of the batch itself, and then the gradient
+passes through its mean and variance), or are given. On the CPU this runs in `models.kernels`, at 9
+passes over the block's values for forward and backward together; elsewhere by torch operations.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from neucodex_lava.models import kernels
+from neucodex_lava.models.dynamics import DECAY_ONE, FLOAT_SCALE, LIF, lif_torch, slayer_neuron
 from neucodex_lava.models.slayer import cuba
+from neucodex_lava.workers import Workers
 
-DECAY_ONE = 4096
-FLOAT_SCALE = 64
-"""SLAYER's weight scale in the float phase: states in steps of 1/4096."""
+TILE = 512
+"""Values worked on at once, about: a few such arrays stay in the first-level cache."""
+FEW = 1 << 15
+"""Below so many values the other threads would take longer to wake than to help."""
 
 
-def slayer_neuron(threshold: float, voltage_decay: float, scale: int) -> cuba.Neuron:
-    """A SLAYER CUBA neuron without current memory, with a sound surrogate gradient.
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one connection brings to a block.
+
+    Attributes:
+        z: weighted sums (T, N, C, H, W), float32 or bfloat16.
+        norm: its batch norm, in training mode; then `scale` and `bias` are its weight and bias.
+        scale, bias: (C,), else; None stands for 1 and 0.
+    """
+
+    z: Tensor
+    norm: nn.BatchNorm2d | None = None
+    scale: Tensor | None = None
+    bias: Tensor | None = None
+
+
+def norm_lif(
+    parts: Sequence[Part], lif: LIF, *, whole: bool = False, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Spikes of a block.
 
     Args:
-        threshold: in weight units; exact when it is a multiple of 1 / scale.
-        voltage_decay: 0 (none) to 1.
-        scale: SLAYER's weight scale: `FLOAT_SCALE`, or 1 for integer weights.
+        parts: at least one, all of one shape.
+        lif: the neuron.
+        whole: round every z to an integer first, with the gradient of the identity: sums of integers
+            that a fast convolution gave may be off by less than a half.
+        dtype: of the spikes.
 
-    SLAYER multiplies tau_rho by 100 and scale_rho by 0.1 inside, and compares v >= threshold + eps
-    with an eps that vanishes in float32 from 4,096 on: all three are set so that the surrogate has
-    the width of the threshold and v == threshold never spikes.
+    Returns:
+        0 and 1, (T, N, C, H, W).
     """
-    neuron = cuba.Neuron(
-        threshold=threshold, current_decay=1.0, voltage_decay=voltage_decay, scale=scale
-    )
-    neuron.tau_rho = 0.01 * neuron.threshold
-    neuron.scale_rho = 20
-    neuron.threshold_eps = 0.5 / neuron.s_scale
-    return neuron
+    small = {torch.float32, torch.bfloat16}
+    if (
+        len(parts) <= 2
+        and all(p.z.device.type == "cpu" and p.z.dtype in small for p in parts)
+        and dtype in small
+    ):
+        return _on_cpu(parts, lif, whole, dtype)
+    return lif_torch(drive_of(parts, whole=whole), lif).to(dtype)
 
 
-class _LIF(torch.autograd.Function):
-    """Spikes of a block; see the module's equations."""
+def drive_of(parts: Sequence[Part], *, whole: bool = False) -> Tensor:
+    """The input current (T, N, C, H, W) of a block, float32, by torch operations; see `norm_lif`."""
+    drive: Any = 0.0
+    for part in parts:
+        z = part.z.float()
+        if whole:
+            z = z + (torch.round(z) - z).detach()
+        if part.norm is not None:
+            drive = drive + part.norm(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+            continue
+        drive = drive + (z if part.scale is None else z * part.scale[:, None, None])
+        if part.bias is not None:
+            drive = drive + part.bias[:, None, None]
+    return drive
+
+
+def _on_cpu(parts: Sequence[Part], lif: LIF, whole: bool, dtype: torch.dtype) -> Tensor:
+    channels = parts[0].z.shape[2]
+    ones, zeros = torch.ones(channels), torch.zeros(channels)
+    arguments: list[Tensor] = []
+    for part in parts:
+        norm = part.norm
+        if norm is not None:
+            arguments += [part.z, norm.weight, norm.bias]
+        else:
+            scale = ones if part.scale is None else part.scale
+            arguments += [part.z, scale, zeros if part.bias is None else part.bias]
+    eps = tuple(None if p.norm is None else p.norm.eps for p in parts)
+    run: Any = _NormLIF.apply
+    spikes, *moments = run(_Spec(lif, whole, dtype, eps), *arguments)
+    for i, part in enumerate(parts):
+        if part.norm is not None:
+            z = part.z
+            _update_running(part.norm, moments[2 * i], moments[2 * i + 1], z.numel() // channels)
+    return spikes
+
+
+@torch.no_grad()
+def _update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """As torch's batch norm does it: unbiased variance, a plain average without a momentum."""
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean, share)
+    norm.running_var.lerp_(variance * (count / max(1, count - 1)), share)
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What does not change from batch to batch; `eps` of each part's batch norm, None without."""
+
+    lif: LIF
+    whole: bool
+    dtype: torch.dtype
+    eps: tuple[float | None, ...]
+
+
+class _NormLIF(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, spec: _Spec, *arguments: Tensor) -> Any:
+        timesteps, _, channels = arguments[0].shape[:3]
+        flats: list[Tensor] = []
+        scales: list[Tensor] = []
+        moments: list[Tensor] = []
+        total = torch.zeros(channels)
+        for i, eps in enumerate(spec.eps):
+            z, weight, bias = arguments[3 * i : 3 * i + 3]
+            flats.append(_flat(z))
+            mean = variance = torch.empty(0)
+            if eps is None:
+                scale, shift = weight, bias
+            else:
+                mean, variance = _moments(flats[-1], channels)
+                scale = weight * torch.rsqrt(variance + eps)
+                shift = bias - mean * scale
+            moments += [mean, variance]
+            scales.append(scale)
+            total = total + shift
+        out = torch.empty_like(flats[0], dtype=spec.dtype)
+        values = _Values(flats, scales, total, timesteps)
+        values.run(
+            lambda first, last: kernels.forward(
+                *values.inputs, spec.whole, timesteps, first, last,
+                spec.lif.keep, spec.lif.fire, spec.lif.scale, _numpy(out),
+            )
+        )  # fmt: skip
+        ctx.save_for_backward(*flats, *scales, total, *moments)
+        ctx.spec, ctx.shape = spec, arguments[0].shape
+        for moment in moments:
+            ctx.mark_non_differentiable(moment)
+        return _unflat(out, ctx.shape), *moments
 
     @staticmethod
-    def forward(ctx: Any, drive: Tensor, decay: int, threshold: float, s_scale: float) -> Tensor:
-        keep = (DECAY_ONE - decay) / DECAY_ONE
-        # 24 state bits fit float32; times a decay that is no power of two they need float64.
-        exact = keep == 0 or (DECAY_ONE - decay) & (DECAY_ONE - decay - 1) == 0
-        fire = threshold * s_scale
-        potential = torch.empty_like(drive)
-        v = torch.zeros_like(drive[0])
-        for t in range(drive.shape[0]):
-            old = v if exact else v.double()
-            v = torch.trunc(old * keep).to(drive.dtype).add_(torch.trunc(drive[t] * s_scale))
-            potential[t] = v
-            v = v.masked_fill(v > fire, 0.0)
-        ctx.save_for_backward(potential)
-        ctx.constants = (keep, threshold, s_scale)
-        return (potential > fire).to(drive.dtype)
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        spec: _Spec = ctx.spec
+        lif, shape = spec.lif, ctx.shape
+        n, (timesteps, channels) = len(spec.eps), (shape[0], shape[2])
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+        flats, scales, total = saved[:n], saved[n : 2 * n], saved[2 * n]
+        moments = saved[2 * n + 1 :]
+        arrived = _flat(grads[0].to(spec.dtype))
+        grad = torch.empty_like(arrived)
+        values = _Values(flats, scales, total, timesteps)
+        sums = values.reduce(
+            3,
+            lambda first, last, sums: kernels.backward(
+                *values.inputs, spec.whole, timesteps, first, last,
+                lif.keep, lif.fire, lif.scale, lif.centre, lif.width, lif.height,
+                _numpy(arrived), _numpy(grad), sums,
+            ),
+        )  # fmt: skip
+        of_drive = sums[0]
+        count = grad.numel() // channels
+        result: list[Tensor | None] = [None]
+        for i in range(n):
+            scale, of_scale = scales[i].double(), sums[1 + i]
+            # The last part may overwrite the drive's gradient; parts before it need it still.
+            out = grad if i == n - 1 else torch.empty_like(grad)
+            eps = spec.eps[i]
+            if eps is None:
+                if i < n - 1 or not bool((scales[i] == 1).all()):
+                    values.scale_by(grad, scale, out)
+                result += [_unflat(out, shape), of_scale.float(), of_drive.float()]
+                continue
+            mean, variance = (m.double() for m in moments[2 * i : 2 * i + 2])
+            inverse = torch.rsqrt(variance + eps)
+            of_weight = inverse * (of_scale - mean * of_drive)
+            slope = -scale * inverse * of_weight / count
+            offset = -scale * of_drive / count - slope * mean
+            values.affine(grad, i, scale, slope, offset, out)
+            result += [_unflat(out, shape), of_weight.float(), of_drive.float()]
+        return tuple(result)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (potential,) = ctx.saved_tensors
-        keep, threshold, s_scale = ctx.constants
-        eps = 0.5 / s_scale
-        distance = potential.div(s_scale).sub_(threshold + eps).abs_()
-        grad = distance.div_(-threshold).exp_().mul_(1.0 / threshold).mul_(grads[0])
-        for t in range(grad.shape[0] - 2, -1, -1):
-            grad[t].add_(grad[t + 1], alpha=keep)
-        return grad, None, None, None
+
+class _Values:
+    """A block's values in flat memory with their coefficients, and threads to work on them."""
+
+    def __init__(
+        self, flats: Sequence[Tensor], scales: Sequence[Tensor], bias: Tensor, timesteps: int
+    ) -> None:
+        channels = len(bias)
+        self.flats = flats
+        self.size = flats[0].numel()
+        self.repeat = max(1, TILE // channels)
+        self.span = self.repeat * channels
+        self.tiles = -(-(self.size // timesteps) // self.span)
+        arrays = [_numpy(f) for f in flats]
+        a, b = self._tiled(scales[0]), self._tiled(bias)
+        a2 = self._tiled(scales[-1])
+        self.inputs: tuple[Any, ...] = (arrays[0], a, b, arrays[-1], a2, len(flats))
+
+    def _tiled(self, channel: Tensor) -> NDArray[np.float32]:
+        return np.tile(channel.detach().numpy().astype(np.float32), self.repeat)
+
+    def run(self, job: Callable[[int, int], object], tiles: int | None = None) -> None:
+        """Call job(first, last) on all tiles, shared out among the threads."""
+        _share_out(
+            self.size,
+            self.tiles if tiles is None else tiles,
+            lambda first, last, _: job(first, last),
+        )
+
+    def reduce(self, rows: int, job: Callable[[int, int, NDArray[np.float64]], object]) -> Tensor:
+        """Sums (rows, C) of what job(first, last, sums) adds to sums (rows, L)."""
+        return _reduced(self.size, self.tiles, rows, self.span, self.repeat, job)
+
+    def affine(self, grad: Tensor, part: int, a: Tensor, c: Tensor, e: Tensor, out: Tensor) -> None:
+        """out = a grad + c z + e."""
+        arrays = [self._tiled(x) for x in (a, c, e)]
+        g, z, o = _numpy(grad), _numpy(self.flats[part]), _numpy(out)
+        self.run(
+            lambda first, last: kernels.affine(g, z, *arrays, self.size, first, last, o),
+            -(-self.size // self.span),
+        )
+
+    def scale_by(self, grad: Tensor, a: Tensor, out: Tensor) -> None:
+        """out = a grad."""
+        tiled, g, o = self._tiled(a), _numpy(grad), _numpy(out)
+        self.run(
+            lambda first, last: kernels.scaled(g, tiled, self.size, first, last, o),
+            -(-self.size // self.span),
+        )
 
 
-def lif(drive: Tensor, neuron: cuba.Neuron) -> Tensor:
+def _moments(flat: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance of each channel."""
+    size, repeat = flat.numel(), max(1, TILE // channels)
+    z, span = _numpy(flat), repeat * channels
+    tiles = -(-size // span)
+    sums = _reduced(
+        size, tiles, 2, span, repeat,
+        lambda first, last, out: kernels.moments(z, span, size, first, last, out),
+    )  # fmt: skip
+    mean, square = sums / (size // channels)
+    return mean.float(), (square - mean * mean).clamp(min=0).float()
+
+
+def _reduced(
+    size: int, tiles: int, rows: int, span: int, repeat: int,
+    job: Callable[[int, int, NDArray[np.float64]], object],
+) -> Tensor:  # fmt: skip
+    # One row of sums for each thread, added in their order: the same result in every run.
+    parts = np.zeros((_threads(size, tiles), rows, span))
+    _share_out(size, tiles, lambda first, last, i: job(first, last, parts[i]))
+    return torch.from_numpy(parts.sum(0).reshape(rows, repeat, -1).sum(1))
+
+
+_lock = threading.Lock()
+
+
+@lru_cache(maxsize=4)
+def _workers(threads: int) -> Workers:
+    return Workers(threads)
+
+
+def _threads(size: int, tiles: int) -> int:
+    return min(torch.get_num_threads(), tiles) if size >= FEW else 1
+
+
+def _share_out(size: int, tiles: int, job: Callable[[int, int, int], object]) -> None:
+    threads = _threads(size, tiles)
+    if threads == 1:
+        job(0, tiles, 0)
+        return
+    bounds = [tiles * i // threads for i in range(threads + 1)]
+    with _lock:
+        _workers(threads).run(lambda i: job(bounds[i], bounds[i + 1], i))
+
+
+def _flat(x: Tensor) -> Tensor:
+    """The values of (T, N, C, H, W) in one row, channels innermost; copied if they lie otherwise."""
+    images = x.flatten(0, 1)
+    return images.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).reshape(-1)
+
+
+def _unflat(flat: Tensor, shape: Sequence[int]) -> Tensor:
+    t, n, c, h, w = shape
+    return flat.view(t * n, h, w, c).permute(0, 3, 1, 2).unflatten(0, (t, n))
+
+
+def _numpy(flat: Tensor) -> NDArray[Any]:
+    """The same memory; bfloat16, which numpy lacks, as int16."""
+    flat = flat.detach()
+    if flat.dtype == torch.bfloat16:
+        return flat.view(torch.int16).numpy()
+    return flat.numpy()
+
+
+def lif(drive: Tensor, neuron: cuba.Neuron | LIF) -> Tensor:
     """Spikes (T, N, ...) of float input current `drive` (T, N, ...), as SLAYER's neuron gives them.
 
     Args:
         drive: weighted spikes plus bias at each timestep, in weight units.
-        neuron: made by `slayer_neuron`; its decay, threshold and scales are used.
+        neuron: made by `slayer_neuron`, or its numbers.
     """
-    decay = round(float(neuron.voltage_decay))
-    return _LIF.apply(drive, decay, neuron.threshold, float(neuron.s_scale))  # type: ignore[no-any-return]
+    numbers = neuron if isinstance(neuron, LIF) else LIF.of(neuron)
+    if drive.device.type != "cpu" or drive.dtype != torch.float32:
+        return lif_torch(drive, numbers)
+    flat = drive.reshape(drive.shape[0], -1, 1, 1, 1)
+    return norm_lif([Part(flat)], numbers).reshape(drive.shape)
 
 
 def integrate(drive: Tensor) -> Tensor:
     """The readout: running sums (T, N, ...) of its input current, neither decaying nor spiking."""
     return drive.cumsum(0)
+
+
+__all__ = [
+    "DECAY_ONE",
+    "FLOAT_SCALE",
+    "LIF",
+    "Part",
+    "drive_of",
+    "integrate",
+    "lif",
+    "norm_lif",
+    "slayer_neuron",
+]

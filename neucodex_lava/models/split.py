@@ -125,18 +125,39 @@ class SplitModel(nn.Module):
                     module.eval()
         return self
 
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Convolve, and keep spikes and gradients, in float32 (as new models do) or bfloat16.
+
+        Weights, statistics and neurons stay float32, and in the integer phase so do the sums: its
+        spikes are exact in both.
+        """
+        for block in self.block_list():
+            for link in block.links():
+                link.dtype = dtype
+
     def forward(self, x: Tensor) -> Tensor:
         """Mean outputs y(t) after each timestep, (T, N, K).
 
         Args:
             x: input spikes or integers, (T, N, C, H, W).
         """
+        return self.run(x)[0]
+
+    def run(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean outputs, and what every node sent.
+
+        Args:
+            x: input spikes or integers, (T, N, C, H, W).
+
+        Returns:
+            y(t), (T, N, K), and by node the input, spikes, or running sums, (T, N, C, H, W).
+        """
         values: dict[str, Tensor] = {INPUT: x}
         for block in self.block_list():
             values[block.name] = block(values)
         sums = values[self.readout.name].flatten(2)
         steps = torch.arange(1, len(sums) + 1, device=x.device)[:, None, None]
-        return sums / (steps * (self.readout.gain if self.integer else 1.0))
+        return sums / (steps * (self.readout.gain if self.integer else 1.0)), values
 
     @torch.no_grad()
     def run_slayer(self, inputs: NDArray[np.uint8]) -> SlayerRun:

@@ -21,6 +21,7 @@ import tyro
 from neucodex_lava.cli.bridge import Infer, Serve
 from neucodex_lava.cli.evaluation import Demo, Energy, Evaluate, Report, Sweep
 from neucodex_lava.cli.machine import Bench, Doctor
+from neucodex_lava.cli.reproduce import Reproduce
 from neucodex_lava.cli.simulation import Simulate, Verify
 from neucodex_lava.cli.training import Export, Finetune, Train
 from neucodex_lava.errors import ConfigError, MissingDependencyError, NeucodexError
@@ -38,6 +39,7 @@ COMMANDS: dict[str, type[Any]] = {
     "sweep": Sweep,
     "energy": Energy,
     "report": Report,
+    "reproduce": Reproduce,
     "doctor": Doctor,
     "bench": Bench,
 }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
-from neucodex_lava.cli.common import Command, DataRoot
+from neucodex_lava.cli.common import Command, DataRoot, command_line
 from neucodex_lava.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +35,13 @@ class Verify(Command):
     """Training run of this bundle: SLAYER then runs from its checkpoint as well."""
     backends: tuple[str, ...] = ()
     """Backends to compare: slayer, twin, fused, reference, netx; by default all that can run."""
+    dataset_samples: int | None = None
+    """Bundle, with --run: so many test samples (0 for all) also run in SLAYER and in the executor, and
+    every sum must be the same."""
+    data_root: DataRoot = None
+    """Bundle: folder with the datasets; by default the environment variable NEUCODEX_DATA."""
+    record: bool = False
+    """Bundle: keep in its manifest that SLAYER and the executor agreed on the test samples."""
     timesteps: int | None = None
     """File: timesteps of a sample; a file of lava-dl does not say."""
     input_shape: tuple[int, int, int] | None = None
@@ -67,16 +74,37 @@ class Verify(Command):
         if given := self._of_a_file():
             raise ConfigError(f"{_option(given)} is for a lone NetX file, '{self.target}' is none")
         bundle = load_bundle(self.target)
+        wanted = self.dataset_samples
+        if wanted is None:
+            if self.record:
+                raise ConfigError("--record keeps what --dataset-samples found", "pass both")
+        elif self.source is None:
+            raise ConfigError(
+                "--dataset-samples runs SLAYER from the training run", "pass --run DIR"
+            )
         with self.progress() as progress:
-            return verify(
+            report = verify(
                 bundle, run=self.source, backends=self.backends or None, progress=progress
             )
+            if wanted is None or self.source is None:
+                return report
+            from neucodex_lava.verify.on_dataset import record_dataset, verify_on_dataset
+
+            dataset = verify_on_dataset(
+                bundle, self.source, wanted, data_root=self.data_root, progress=progress
+            )
+        if self.record and report.exact and dataset.exact:
+            record_dataset(bundle, dataset, command_line())
+        return replace(report, dataset=dataset)
 
     def _file(self) -> VerifyReport:
         from neucodex_lava.verify.on_file import verify_net
 
-        if self.source is not None:
-            raise ConfigError(f"--run is for a bundle, '{self.target}' is a lone file")
+        if given := _given(self, ("dataset_samples", "data_root")):
+            raise ConfigError(f"{_option(given)} is for a bundle, '{self.target}' is a lone file")
+        if self.source is not None or self.record:
+            name = "--record" if self.record else "--run"
+            raise ConfigError(f"{name} is for a bundle, '{self.target}' is a lone file")
         with self.progress() as progress:
             return verify_net(
                 self.target,

@@ -10,6 +10,7 @@ from neucodex_lava.verify.compare import Seen, changed_integers, compare
 from neucodex_lava.verify.on_bundle import BACKENDS, verify
 from neucodex_lava.verify.report import (
     BackendCheck,
+    DatasetCheck,
     Difference,
     NeuronState,
     NeuronStates,
@@ -19,6 +20,7 @@ from neucodex_lava.verify.report import (
 __all__ = [
     "BACKENDS",
     "BackendCheck",
+    "DatasetCheck",
     "Difference",
     "NeuronState",
     "NeuronStates",

@@ -133,6 +133,42 @@ class BackendCheck:
 
 
 @dataclass(frozen=True)
+class DatasetCheck:
+    """SLAYER beside the executor on test samples.
+
+    Attributes:
+        samples: how many.
+        slayer_correct, executor_correct: right answers at T_max.
+        sum_differences: running sums that differ, of samples x classes x timesteps.
+        spike_differences: of samples x nodes x timesteps, those in which a node fired another number
+            of times.
+        first_difference: earliest in sample; `found` is SLAYER's, `expected` the executor's.
+    """
+
+    samples: int
+    slayer_correct: int
+    executor_correct: int
+    sum_differences: int
+    spike_differences: int
+    first_difference: Difference | None
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing differs."""
+        return self.first_difference is None
+
+    def __str__(self) -> str:
+        shares = (self.slayer_correct / self.samples, self.executor_correct / self.samples)
+        text = (
+            f"{self.samples:,} test samples: SLAYER {100 * shares[0]:.2f} % right, executor"
+            f" {100 * shares[1]:.2f} %"
+        )
+        if self.exact:
+            return f"{text}; every running sum and every node's number of spikes is the same"
+        return f"{text}; first difference at {self.first_difference}"
+
+
+@dataclass(frozen=True)
 class VerifyReport:
     """What `verify` found.
 
@@ -148,6 +184,7 @@ class VerifyReport:
         checks: per backend and schedule.
         skipped: backends not run, and why.
         yardstick: what the backends were compared with.
+        dataset: SLAYER beside the executor on test samples, where that was asked for.
     """
 
     target: str
@@ -163,11 +200,13 @@ class VerifyReport:
     checks: list[BackendCheck]
     skipped: dict[str, str]
     yardstick: str = "golden record"
+    dataset: DatasetCheck | None = None
 
     @property
     def exact(self) -> bool:
         """Whether something was compared and nothing differs."""
-        return bool(self.checks) and self.first_difference is None
+        agreed = self.dataset is None or self.dataset.exact
+        return bool(self.checks) and self.first_difference is None and agreed
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -196,7 +235,7 @@ class VerifyReport:
                 cells += (f"{size:,}", str(differ)) if size else (none, "")
             table.add_row(c.backend, c.schedule or "", str(c.layers), *cells)
         lines = [f"{name}: not run, {why}" for name, why in self.skipped.items()]
-        if self.exact:
+        if self.first_difference is None and self.checks:
             lines.append(
                 "[green]exact[/]: every spike, potential, running sum and count is the same"
             )
@@ -204,4 +243,7 @@ class VerifyReport:
             lines.append(f"[red]differs[/]: first at {escape(str(self.first_difference))}")
             neurons = [c.first_neuron for c in self.checks if c.first_neuron is not None]
             lines += [f"first neuron known: {escape(str(neuron))}" for neuron in neurons[:1]]
+        if self.dataset is not None:
+            mark = "[green]exact[/]" if self.dataset.exact else "[red]differs[/]"
+            lines.append(f"{mark}: {escape(str(self.dataset))}")
         return Group(table, *lines)

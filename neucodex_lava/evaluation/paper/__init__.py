@@ -1,0 +1,1 @@
+"""The papers' tables from our own bundles, theirs beside them."""

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from neucodex_lava.integer_net import (
-    DECAY_ONE,
     EXPONENT_MAX,
     READOUT,
-    SUM_MAX,
     WEIGHT_MAX,
     Connection,
     IntegerNet,
     Neuron,
     Node,
-    worst_case_sums,
 )
-from neucodex_lava.models.blocks import VOLTAGE_DECAY, SpikingBlock, Synapses
+from neucodex_lava.models.blocks import SpikingBlock, Synapses
+from neucodex_lava.models.own import OwnBlock, OwnSynapses
 from neucodex_lava.models.split import SplitModel
+from neucodex_lava.watched import watched
 
 
 def to_integer_net(model: SplitModel) -> IntegerNet:
@@ -35,24 +32,25 @@ def to_integer_net(model: SplitModel) -> IntegerNet:
     """
     assert model.integer, "quantise the model first"
     with torch.no_grad():
-        nodes = tuple(_node(block) for block in model.block_list())
+        nodes = tuple(_node(block, model.input_bits) for block in model.block_list())
     return IntegerNet(model.input_shape, nodes, model.cut, model.timesteps, model.input_bits)
 
 
-def _node(block: SpikingBlock) -> Node:
+def _node(block: SpikingBlock, input_bits: int) -> Node:
     neuron = READOUT
     if not block.readout:
         threshold = 2 * block.gain
         assert threshold == int(threshold), "a gain is half an integer threshold"
-        neuron = Neuron(DECAY_ONE, int(DECAY_ONE * VOLTAGE_DECAY), int(threshold))
+        slayer = block.neuron
+        decays = int(slayer.cx_current_decay), int(slayer.cx_voltage_decay)
+        neuron = Neuron(*decays, int(threshold))
     bias = block.integer_bias().cpu().numpy().astype(np.int32)
     links = tuple(_connection(block, link) for link in block.links())
     node = Node(block.name, block.shape, neuron, bias, links)
-    if not block.readout:
-        return node
-    # A pooled readout of large maps: its gain left measured sums a margin, every run is checked.
-    room = SUM_MAX // block.timesteps - int(np.abs(bias).max())
-    return replace(node, sum_bound=room) if max(worst_case_sums(node)) > room else node
+    # A pooled readout of large maps: its gain left measured sums a margin, every run is checked. So it
+    # is for slow neurons of a network that is not ours.
+    may_exceed = block.readout or isinstance(block, OwnBlock)
+    return watched(node, input_bits, block.timesteps) if may_exceed else node
 
 
 def _connection(block: SpikingBlock, link: Synapses) -> Connection:
@@ -62,15 +60,20 @@ def _connection(block: SpikingBlock, link: Synapses) -> Connection:
     if link.kind == "identity":
         mantissa, exponent = split_power(int(integers))
         return Connection(link.source, "identity", np.int16(mantissa), exponent)  # type: ignore[arg-type]
+    delay = link.integer_delay() if isinstance(link, OwnSynapses) else np.zeros((), np.uint8)
     if link.kind == "dense":
-        return Connection(link.source, "dense", _dense(link, integers))
+        return Connection(link.source, "dense", _dense(link, integers), delay=delay)
+    synapse = link.synapse
     return Connection(
         link.source,
         link.kind,
         integers[..., 0].astype(np.int16),
-        stride=(link.stride, link.stride),
-        padding=(link.padding, link.padding),
-        output_padding=(link.output_padding, link.output_padding),
+        stride=synapse.stride[:2],
+        padding=synapse.padding[:2],
+        dilation=synapse.dilation[:2],
+        output_padding=synapse.output_padding[:2],
+        groups=synapse.groups,
+        delay=delay,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neucodex_lava.config.checking import require
+from neucodex_lava.config.own import OwnConfig
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class VGGConfig:
         return sum(self.convolutions)
 
 
-ModelConfig = ResNetConfig | VGGConfig
-"""What `train --arch` builds; told apart by their fields."""
+ModelConfig = ResNetConfig | VGGConfig | OwnConfig
+"""What `train --arch` builds, or `import_blocks` read; told apart by their fields."""
 
 RESNETS: Mapping[str, ResNetConfig] = {
     "resnet-small": ResNetConfig("resnet-small", widths=(16, 32, 64), blocks=(1, 1, 1)),

@@ -7,23 +7,22 @@ convolutions, weight exponents, refractory delays), is refused by name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 from neucodex_lava.edge.netx.foreign_layer import conv_or_dense, features, input_block, shape_of
 from neucodex_lava.edge.netx.hdf5 import CheckedGroup
-from neucodex_lava.errors import FormatError, NetError
+from neucodex_lava.errors import FormatError
 from neucodex_lava.integer_net import (
     INPUT,
     INPUT_BITS_MAX,
-    SUM_MAX,
     ConnectionKind,
     IntegerNet,
     Node,
     Shape,
-    check_sums,
 )
 from neucodex_lava.structure import NODES_LIMIT, TIMESTEPS_LIMIT
+from neucodex_lava.watched import watched
 
 REFUSED_LAYERS = {
     "dense_rec": "recurrent layers are not supported: an IntegerNet is feed-forward",
@@ -65,8 +64,8 @@ def read_foreign(layers: CheckedGroup, count: int, told: ForeignArguments) -> In
         raise FormatError(f"{layers.where}: no conv or dense layer")
     graded = nodes[0].connections[0].kind == "identity"
     bits = told.input_bits or (INPUT_BITS_MAX if graded else 1)
-    watched = tuple(_watched(node, bits, told.timesteps) for node in nodes)
-    return IntegerNet(first, watched, len(nodes), told.timesteps, bits)
+    within = tuple(watched(node, bits, told.timesteps) for node in nodes)
+    return IntegerNet(first, within, len(nodes), told.timesteps, bits)
 
 
 def _walk(
@@ -133,25 +132,3 @@ def _guess_input(layer: CheckedGroup, kind: str) -> Shape:
         f"{layer.where}: the file does not say the shape of its input",
         "pass input_shape (--input-shape C H W)",
     )
-
-
-def _watched(node: Node, input_bits: int, timesteps: int) -> Node:
-    """The node, with the largest bound it can keep where its worst case is out of the chip's reach.
-
-    Wide layers that work on the chip reach it in no real run; a run that does fails.
-    """
-    try:
-        check_sums(node, input_bits, timesteps)
-        return node
-    except NetError:
-        bounded = replace(node, sum_bound=0)
-        check_sums(bounded, input_bits, timesteps)
-    low, high = 0, SUM_MAX
-    while low < high:
-        middle = (low + high + 1) // 2
-        try:
-            check_sums(replace(node, sum_bound=middle), input_bits, timesteps)
-            low = middle
-        except NetError:
-            high = middle - 1
-    return replace(node, sum_bound=low)

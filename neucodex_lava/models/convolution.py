@@ -29,11 +29,12 @@ class Convolution:
             exact: keep the sums in float32 though `dtype` is bfloat16; for even integer weights below
                 512, which bfloat16 holds exactly, the gradients are those of the same weights.
         """
-        if dtype == torch.float32 or not exact:
-            return self._sums(x.to(dtype), weight.to(dtype))
-        return _ExactSums.apply(x.to(dtype), weight, self)  # type: ignore[no-any-return]
+        if dtype == torch.float32:
+            return self.sums(x.float(), weight)
+        return _HalfSums.apply(x.to(dtype), weight, self, exact)  # type: ignore[no-any-return]
 
-    def _sums(self, x: Tensor, weight: Tensor) -> Tensor:
+    def sums(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Weighted sums, in the type of both."""
         x, weight = _channels_last(x), _channels_last(weight)
         if self.transposed:
             return F.conv_transpose2d(
@@ -41,26 +42,35 @@ class Convolution:
             )
         return F.conv2d(x, weight, None, self.stride, self.padding)
 
+    def gradients(self, grad: Tensor, x: Tensor, weight: Tensor, of: int) -> Tensor:
+        """Gradient of x (`of` 0) or of the weights (1), given that of the sums; all in one type."""
+        backward: Any = torch.ops.aten.convolution_backward
+        result = backward(
+            _channels_last(grad), _channels_last(x), _channels_last(weight), None,
+            [self.stride] * 2, [self.padding] * 2, [1, 1], self.transposed,
+            [self.output_padding] * 2, 1, [of == 0, of == 1, False],
+        )  # fmt: skip
+        return result[of]
 
-class _ExactSums(torch.autograd.Function):
+
+class _HalfSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, shape: Convolution) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, shape: Convolution, exact: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.convolution = shape
-        return shape._sums(x.float(), weight)  # pyright: ignore[reportPrivateUsage]
+        return shape.sums(x.float(), weight) if exact else shape.sums(x, weight.to(x.dtype))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x, weight = ctx.saved_tensors
         shape: Convolution = ctx.convolution
-        two = [shape.stride] * 2, [shape.padding] * 2, [1, 1], shape.transposed
-        backward: Any = torch.ops.aten.convolution_backward
-        of_x, of_weight, _ = backward(
-            _channels_last(grads[0].to(x.dtype)), _channels_last(x),
-            _channels_last(weight.to(x.dtype)), None, *two, [shape.output_padding] * 2, 1,
-            [ctx.needs_input_grad[0], True, False],
-        )  # fmt: skip
-        return of_x, of_weight.float(), None
+        half: torch.dtype = x.dtype
+        grad = grads[0].to(half)
+        of_x = shape.gradients(grad, x, weight.to(half), 0) if ctx.needs_input_grad[0] else None
+        # oneDNN has no fast bfloat16 kernel for the weights of a strided convolution (40 times slower).
+        wide = torch.float32 if shape.stride > 1 and x.device.type == "cpu" else half
+        of_weight = shape.gradients(grad.to(wide), x.to(wide), weight.to(wide), 1)
+        return of_x, of_weight.float(), None, None
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +13,23 @@ from tyro.conf import Positional
 from neucodex_lava.cli.common import Command, DataRoot, command_line
 from neucodex_lava.cli.data_options import DataOptions
 from neucodex_lava.config import (
+    AugmentConfig,
     BottleneckConfig,
+    DeviceName,
+    LossConfig,
+    OptimizerName,
+    PrecisionName,
     TrainConfig,
     architecture,
     parse_split,
 )
+from neucodex_lava.progress import Progress
+
+
+def say(line: str) -> None:
+    """A line on stderr; above the progress bars, which take stderr's place while they are shown."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +45,35 @@ class Training(Command):
     qat_lr: float = TrainConfig.qat_lr
     """Peak learning rate of the quantisation-aware epochs."""
     batch_size: int = TrainConfig.batch_size
-    """Images per step."""
+    """Samples per step."""
+    optimizer: OptimizerName = TrainConfig.optimizer
+    """adamw, or sgd with Nesterov momentum 0.9 (which wants an lr of about 0.1)."""
     weight_decay: float = TrainConfig.weight_decay
-    """AdamW's weight decay."""
-    label_smoothing: float = 0.0
+    """Of the optimizer; norms and biases do not decay."""
+    warmup: float = TrainConfig.warmup
+    """Epochs of linear warm-up, before a cosine to 0."""
+    clip: float = TrainConfig.clip
+    """Largest norm of a step's gradient; 0 for any."""
+    ema: float = TrainConfig.ema
+    """Decay per step of the averaged weights that are evaluated and exported, e.g. 0.999; 0: none."""
+    label_smoothing: float = TrainConfig.label_smoothing
     """Of the cross-entropy."""
     no_augment: bool = False
-    """Train on the images as they are: not turned, scaled, shifted or mirrored."""
-    seed: int = 0
+    """Train on the samples as they are: not turned, shifted, mirrored, recoloured or thinned."""
+    augmentation: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    precision: PrecisionName = TrainConfig.precision
+    """Of the float epochs' convolutions."""
+    seed: int = TrainConfig.seed
     """Of initial weights, order and augmentation."""
-    threads: int = 0
+    threads: int = TrainConfig.threads
     """CPU threads; 0 lets torch choose."""
+    device: DeviceName = "auto"
+    """Where it runs; auto: on a GPU if there is one."""
+    save_minutes: float = 10.0
+    """A checkpoint is written at least this often, within an epoch too; 0: only after each epoch."""
+    init: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Start from the weights of this run of the same network; T_max and recipe may differ."""
     data_root: DataRoot = None
     """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -50,18 +81,20 @@ class Training(Command):
 
     def train_config(self) -> TrainConfig:
         """The options as a configuration."""
-        return TrainConfig(
-            epochs=self.epochs,
-            qat_epochs=self.qat_epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            qat_lr=self.qat_lr,
-            weight_decay=self.weight_decay,
-            label_smoothing=self.label_smoothing,
-            augment=not self.no_augment,
-            seed=self.seed,
-            threads=self.threads,
-        )
+        shared = {f.name: getattr(self, f.name) for f in fields(TrainConfig) if f.name != "augment"}
+        return TrainConfig(augment=not self.no_augment, **shared)
+
+    def how(self, progress: Progress) -> dict[str, Any]:
+        """Arguments that both stages take and that change nothing about the result."""
+        from neucodex_lava.training.loop import Execution
+
+        return {
+            "init": self.init,
+            "data_root": self.data_root,
+            "command": command_line(),
+            "progress": progress,
+            "execution": Execution(self.device, self.save_minutes, say),
+        }
 
     def finish(self, folder: Path, run: Any) -> int:
         """Print how the run ended."""
@@ -72,6 +105,7 @@ class Training(Command):
             "loss": last.loss,
             "train_accuracy": last.train_accuracy,
             "test_accuracy": last.test_accuracy,
+            "float_accuracy": run.float_accuracy,
             "seconds": sum(h.seconds for h in run.history),
         }
         text = (
@@ -113,9 +147,7 @@ class Train(Training, DataOptions):
                 model,
                 data,
                 config,
-                data_root=self.data_root,
-                command=command_line(),
-                progress=progress,
+                **self.how(progress),
             )
         return self.finish(folder, run)
 
@@ -152,9 +184,7 @@ class Finetune(Training):
                 self.base,
                 bottleneck,
                 config,
-                data_root=self.data_root,
-                command=command_line(),
-                progress=progress,
+                **self.how(progress),
             )
         return self.finish(folder, run)
 

@@ -23,7 +23,15 @@ from neucodex_lava.config.model import (
     architecture,
     parse_split,
 )
-from neucodex_lava.config.training import TrainConfig
+from neucodex_lava.config.training import (
+    AugmentConfig,
+    DeviceName,
+    LossConfig,
+    OptimizerName,
+    PolicyName,
+    PrecisionName,
+    TrainConfig,
+)
 
 __all__ = [
     "ARCHITECTURES",
@@ -33,13 +41,19 @@ __all__ = [
     "EVENT_DATASETS",
     "RESNETS",
     "VGGS",
+    "AugmentConfig",
     "Binning",
     "BottleneckConfig",
     "DataConfig",
     "DatasetName",
+    "DeviceName",
     "EncodingConfig",
     "EncodingName",
+    "LossConfig",
     "ModelConfig",
+    "OptimizerName",
+    "PolicyName",
+    "PrecisionName",
     "ResNetConfig",
     "TrainConfig",
     "VGGConfig",

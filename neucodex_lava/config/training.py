@@ -2,9 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import typing
+from dataclasses import dataclass, field
+from typing import Literal
 
 from neucodex_lava.config.checking import require
+
+OptimizerName = Literal["adamw", "sgd"]
+PolicyName = Literal["none", "randaugment", "trivialaugment"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+PrecisionName = Literal["float32", "bfloat16"]
+LossName = Literal["every-step", "last-step", "tet"]
+
+
+def _require_one_of(value: str, names: object, what: str) -> None:
+    known: tuple[str, ...] = typing.get_args(names)
+    require(value in known, f"unknown {what} '{value}'", f"choose one of {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What is done to training samples beyond the usual shift and mirror image.
+
+    Attributes:
+        policy: colours, shears and turns of photographs: randaugment (two operations of one strength)
+            or trivialaugment (one of any strength).
+        strength: of randaugment, from 0 to 30.
+        cutout: side in pixels of a square erased from each photograph; 0: none.
+        mixup: alpha of the Beta distribution by which two images and their labels are mixed; 0: never.
+        event_drop: the largest share of a recording's events that may go missing.
+    """
+
+    policy: PolicyName = "none"
+    strength: int = 9
+    cutout: int = 0
+    mixup: float = 0.0
+    event_drop: float = 0.25
+
+    def __post_init__(self) -> None:
+        _require_one_of(self.policy, PolicyName, "augmentation policy")
+        require(0 <= self.strength <= 30, f"strength {self.strength} is outside [0, 30]")
+        require(self.cutout >= 0, f"cutout {self.cutout} is negative")
+        require(0 <= self.mixup <= 10, f"mixup {self.mixup} is outside [0, 10]")
+        require(0 <= self.event_drop < 1, f"event_drop {self.event_drop} is outside [0, 1)")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised: a cross-entropy, and weighted terms beside it.
+
+    Attributes:
+        loss: cross-entropy of the mean output after every timestep (every-step), after T_max alone
+            (last-step), or of each timestep's own output (tet).
+    """
+
+    loss: LossName = "every-step"
+
+    def __post_init__(self) -> None:
+        _require_one_of(self.loss, LossName, "loss")
 
 
 @dataclass(frozen=True)
@@ -14,14 +69,21 @@ class TrainConfig:
     Attributes:
         epochs: float epochs (batch statistics).
         qat_epochs: quantisation-aware epochs after them.
-        batch_size: images per step.
-        lr: peak learning rate of the float phase (AdamW, cosine, one epoch of warm-up).
-        qat_lr: peak learning rate of the quantisation-aware phase.
-        weight_decay: of AdamW.
+        batch_size: samples per step.
+        lr: peak learning rate of the float phase (warm-up, then a cosine to 0).
+        qat_lr: peak learning rate of the quantisation-aware phase (a cosine of its own).
+        weight_decay: of the optimiser; norms and biases do not decay.
         label_smoothing: of the cross-entropy.
         augment: turn, scale and shift drawings, crop and mirror photographs, anew in each epoch.
         seed: of initial weights, shuffling, augmentation.
         threads: CPU threads (0: torch's own choice).
+        optimizer: adamw, or sgd with Nesterov momentum.
+        warmup: epochs of linear warm-up.
+        clip: largest norm of a step's gradient (0: any).
+        ema: decay per step of the averaged weights that are evaluated and quantised (0: no average).
+        precision: of the float phase's convolutions.
+        augmentation: what else is done to training samples.
+        loss: what is minimised.
     """
 
     epochs: int = 30
@@ -34,6 +96,13 @@ class TrainConfig:
     augment: bool = True
     seed: int = 0
     threads: int = 0
+    optimizer: OptimizerName = "adamw"
+    warmup: float = 1.0
+    clip: float = 5.0
+    ema: float = 0.0
+    precision: PrecisionName = "float32"
+    augmentation: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
         require(self.epochs >= 0, f"epochs is {self.epochs}, it cannot be negative")
@@ -49,3 +118,8 @@ class TrainConfig:
         )
         require(self.weight_decay >= 0, f"weight_decay {self.weight_decay} is negative")
         require(self.threads >= 0, f"threads {self.threads} is negative")
+        _require_one_of(self.optimizer, OptimizerName, "optimizer")
+        require(self.warmup >= 0, f"warmup {self.warmup} is negative")
+        require(self.clip >= 0, f"clip {self.clip} is negative")
+        require(0 <= self.ema < 1, f"ema {self.ema} is outside [0, 1)")
+        _require_one_of(self.precision, PrecisionName, "precision")

@@ -1,40 +1,75 @@
-"""The training loop: float epochs, then quantisation-aware epochs on the exact integers.
-
-Loss: cross-entropy of the mean output y(t), averaged over t = 1..T, so that early answers are
-trained as well as the last one (after TET, Deng et al., ICLR 2022, applied to running means).
-Optimiser: AdamW, cosine to zero in each phase, one epoch of warm-up in the float phase.
-"""
+"""The training loop: float epochs, then quantisation-aware epochs on the exact integers."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from neucodex_lava.config import DeviceName, require
 from neucodex_lava.data import SampleSet
+from neucodex_lava.errors import NetError
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
+from neucodex_lava.training.assessment import accuracy, calibrate_batch_norm, monitored
+from neucodex_lava.training.averaging import WeightAverage
 from neucodex_lava.training.batches import count_batches, ordered_batches, train_batches
-from neucodex_lava.training.runs import (
+from neucodex_lava.training.checkpoints import (
     CHECKPOINT_FILE,
-    EpochRecord,
-    Run,
-    load_checkpoint,
+    Position,
+    Totals,
+    load_into,
+    position_of,
+    read_checkpoint,
     save_checkpoint,
-    write_run,
+    set_phase,
 )
+from neucodex_lava.training.losses import every_step_loss
+from neucodex_lava.training.optimisation import learning_rate, make_optimiser, set_learning_rate
+from neucodex_lava.training.prefetch import prefetched
+from neucodex_lava.training.runs import EpochRecord, Run, write_run
 
-CALIBRATION_BATCHES = 64
-MONITORED = 1000
-"""Test images looked at after each epoch; all 10,000 of CIFAR-10 would take a third of the time."""
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out; what it computes does not depend on it.
+
+    Attributes:
+        device: where it runs; auto: on a GPU if there is one.
+        save_minutes: a checkpoint is written at least this often, within an epoch too (0: only after
+            each epoch).
+        say: called with one line after every epoch.
+    """
+
+    device: DeviceName = "auto"
+    save_minutes: float = 10.0
+    say: Callable[[str], None] = lambda line: None
+
+    def __post_init__(self) -> None:
+        require(self.save_minutes >= 0, f"save_minutes {self.save_minutes} is negative")
+        require(
+            self.device != "cuda" or torch.cuda.is_available(),
+            "this machine has no CUDA device that torch can use",
+            "choose --device cpu or auto",
+        )
+
+    def torch_device(self) -> torch.device:
+        """The device itself."""
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+HERE = Execution()
+"""On what there is, telling nobody."""
 
 
 def fit(
@@ -44,6 +79,7 @@ def fit(
     train_set: SampleSet,
     test_set: SampleSet,
     progress: Progress = silent,
+    execution: Execution = HERE,
 ) -> Run:
     """Train until the run's last epoch; resumes from the folder's checkpoint if there is one.
 
@@ -51,140 +87,134 @@ def fit(
         run: what to train; its history says how far it is.
         folder: of the run.
         model: with its initial weights; trained in place.
-        train_set, test_set: images. The test set is only looked at, nothing is chosen by it.
+        train_set, test_set: samples. The test set is only looked at, nothing is chosen by it.
         progress: called after every batch.
+        execution: where it runs, and who is told.
 
     Returns:
         The run with its whole history.
 
     Raises:
-        NetError: the trained integers break a hardware limit.
+        NetError: the loss is no number any more, or the trained integers break a hardware limit.
         FormatError: the checkpoint does not fit.
+        ConfigError: a checkpoint cannot be written.
     """
     config = run.train
     if config.threads:
         torch.set_num_threads(config.threads)
+    device = execution.torch_device()
+    model.to(device)
+    if config.precision != "float32":
+        model.set_precision(getattr(torch, config.precision))
     steps = count_batches(train_set, config.batch_size)
-    optimiser = _optimiser(model, config.weight_decay)
-    epoch = 0
-    if run.history and (folder / CHECKPOINT_FILE).is_file():
-        epoch, state = load_checkpoint(folder, model)
-        optimiser = _optimiser(model, config.weight_decay)
-        optimiser.load_state_dict(state)
-        run = replace(run, history=run.history[:epoch])
     title = f"train SP{run.bottleneck.split} bottleneck" if run.bottleneck else "train base"
-    while epoch < run.total_epochs:
-        started = time.perf_counter()
-        if epoch >= config.epochs and not model.integer:
+
+    at = Position()
+    optimiser = make_optimiser(model, config)
+    average = WeightAverage(model, config.ema) if config.ema else None
+    if (folder / CHECKPOINT_FILE).is_file():
+        saved = read_checkpoint(folder)
+        at = position_of(saved)
+        load_into(model, saved["model"], folder)
+        set_phase(model, saved)
+        optimiser.load_state_dict(saved["optimiser"])
+        if average:
+            average = WeightAverage(model, config.ema)
+            average.load(saved["average"])
+    run = replace(run, history=run.history[: at.epoch])
+
+    while at.epoch < run.total_epochs:
+        started = time.perf_counter() - at.totals.seconds
+        if at.epoch >= config.epochs and not model.integer:
+            if average:
+                model.load_state_dict(average.model.state_dict())
             calibrate_batch_norm(model, run, train_set)
+            if config.epochs:
+                run = replace(run, float_accuracy=accuracy(model, run, test_set))
+                write_run(folder, run)
+                execution.say(f"{title}: float network, test {run.float_accuracy:.2%}")
             first, _ = next(ordered_batches(train_set, run.data, config.batch_size))
-            model.quantise(first)
-            optimiser = _optimiser(model, config.weight_decay)
+            model.quantise(first.to(device))
+            optimiser = make_optimiser(model, config)
+            average = WeightAverage(model, config.ema) if config.ema else None
+
         model.train()
-        total_loss, correct, seen = 0.0, 0, 0
-        batches = train_batches(
-            train_set,
-            run.data,
-            batch_size=config.batch_size,
-            epoch=epoch,
-            seed=config.seed,
-            augment=config.augment,
-        )
-        for step, (x, labels) in enumerate(batches):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(run, epoch + step / steps)
-            outputs = model(x)
-            loss = every_step_loss(outputs, labels, config.label_smoothing)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimiser.step()
-            total_loss += float(loss.detach()) * len(labels)
-            correct += int((outputs[-1].argmax(1) == labels).sum())
-            seen += len(labels)
-            progress(title, epoch * steps + step + 1, run.total_epochs * steps)
-        epoch += 1
+        saved_at = time.perf_counter()
+        rest = islice(train_batches(train_set, run.data, config, at.epoch), at.step, None)
+        with contextlib.closing(prefetched(rest)) as batches:
+            for x, targets in batches:
+                set_learning_rate(optimiser, learning_rate(config, at.epoch + at.step / steps))
+                targets = targets.to(device)
+                outputs = model(x.to(device))
+                loss = every_step_loss(outputs, targets, config.label_smoothing)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
+                _require_finite(loss, norm, at, steps, folder)
+                optimiser.step()
+                if average:
+                    average.update(model)
+
+                at.step += 1
+                _add_up(at.totals, float(loss.detach()), outputs[-1].detach(), targets)
+                progress(title, at.epoch * steps + at.step, run.total_epochs * steps)
+                if 0 < 60 * execution.save_minutes < time.perf_counter() - saved_at:
+                    at.totals.seconds = time.perf_counter() - started
+                    save_checkpoint(folder, at, model, optimiser, average)
+                    saved_at = time.perf_counter()
+
+        totals, judged = at.totals, average.model if average else model
+        at = Position(at.epoch + 1)
+        found = accuracy(judged, run, monitored(test_set, at.epoch == run.total_epochs))
         record = EpochRecord(
-            epoch=epoch,
+            epoch=at.epoch,
             phase="integer" if model.integer else "float",
-            loss=total_loss / seen,
-            train_accuracy=correct / seen,
-            test_accuracy=accuracy(model, run, monitored(test_set, epoch == run.total_epochs)),
+            loss=totals.loss / totals.seen,
+            train_accuracy=totals.correct / totals.seen,
+            test_accuracy=found,
             seconds=time.perf_counter() - started,
         )
         run = replace(run, history=(*run.history, record))
         # In this order: a checkpoint is never ahead of the history, which is cut to it on resuming.
         write_run(folder, run)
-        save_checkpoint(folder, model, optimiser.state_dict(), epoch)
+        save_checkpoint(folder, at, model, optimiser, average)
+        execution.say(f"{title}: {_line(record, run.total_epochs)}")
+
+    if average:
+        model.load_state_dict(average.model.state_dict())
     to_integer_net(model)  # raises now, not at export, if a limit is broken
     return run
 
 
-def _optimiser(model: SplitModel, weight_decay: float) -> torch.optim.AdamW:
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others}]
-    return torch.optim.AdamW(groups, weight_decay=0.0)
-
-
-def learning_rate(run: Run, epoch: float) -> float:
-    """Learning rate at a fractional epoch: warm-up and cosine, then a cosine of its own."""
-    config = run.train
-    if epoch < config.epochs:
-        if epoch < 1:
-            return config.lr * max(epoch, 0.02)
-        return _cosine(config.lr, (epoch - 1) / max(1, config.epochs - 1))
-    return _cosine(config.qat_lr, (epoch - config.epochs) / config.qat_epochs)
-
-
-def _cosine(peak: float, done: float) -> float:
-    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def every_step_loss(outputs: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Cross-entropy of y(t) against the label, mean over timesteps and samples.
-
-    Args:
-        outputs: (T, N, K).
-        labels: (N,).
-        label_smoothing: 0..1.
-    """
-    steps = outputs.shape[0]
-    return F.cross_entropy(
-        outputs.flatten(0, 1), labels.repeat(steps), label_smoothing=label_smoothing
+def _require_finite(loss: Tensor, norm: Tensor, at: Position, steps: int, folder: Path) -> None:
+    if torch.isfinite(loss) and torch.isfinite(norm):
+        return
+    what = "loss" if not torch.isfinite(loss) else "gradient"
+    kept = (
+        f"'{folder / CHECKPOINT_FILE}' is kept as it was" if _kept(folder) else "nothing is saved"
+    )
+    raise NetError(
+        f"the {what} is no number any more in epoch {at.epoch + 1}, step {at.step + 1} of {steps};"
+        f" {kept}",
+        f"train into another --out with a smaller --lr or --clip, from --init {folder}"
+        if _kept(folder)
+        else "choose a smaller --lr or --clip",
     )
 
 
-@torch.no_grad()
-def calibrate_batch_norm(model: SplitModel, run: Run, images: SampleSet) -> None:
-    """Replace the running statistics by plain averages over unaugmented training batches."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [m.momentum for m in norms]
-    cumulative: Any = None  # what torch takes for a plain average
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = cumulative
-    model.train()
-    for i, (x, _) in enumerate(ordered_batches(images, run.data, run.train.batch_size)):
-        if i >= CALIBRATION_BATCHES:
-            break
-        model(x)
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
+def _kept(folder: Path) -> bool:
+    return (folder / CHECKPOINT_FILE).is_file()
 
 
-def monitored(test_set: SampleSet, last: bool) -> SampleSet:
-    """The test images an epoch looks at: after the last one all, before at most `MONITORED`."""
-    if last or len(test_set) <= MONITORED:
-        return test_set
-    return test_set.take(np.linspace(0, len(test_set) - 1, MONITORED).astype(int))
+def _add_up(totals: Totals, loss: float, last: Tensor, targets: Tensor) -> None:
+    labels = targets if targets.dim() == 1 else targets.argmax(1)
+    totals.loss += loss * len(labels)
+    totals.correct += int((last.argmax(1) == labels).sum())
+    totals.seen += len(labels)
 
 
-@torch.no_grad()
-def accuracy(model: SplitModel, run: Run, images: SampleSet) -> float:
-    """Share of images whose largest y(T) is their class."""
-    model.eval()
-    correct = 0
-    for x, labels in ordered_batches(images, run.data, 256):
-        correct += int((model(x)[-1].argmax(1) == labels).sum())
-    return correct / len(images)
+def _line(record: EpochRecord, epochs: int) -> str:
+    return (
+        f"epoch {record.epoch}/{epochs} ({record.phase}): loss {record.loss:.4f}, train"
+        f" {record.train_accuracy:.2%}, test {record.test_accuracy:.2%}, {record.seconds:.0f} s"
+    )

@@ -1,7 +1,7 @@
 """A run: one folder with its configuration, its log and a checkpoint it resumes from exactly.
 
     run.json        what is trained (architecture, data, training, bottleneck), and the history
-    checkpoint.pt   weights, optimiser, epoch; read with ``weights_only``
+    checkpoint.pt   weights, optimiser, how far it is (`neucodex_lava.training.checkpoints`)
 
 Every file is written under a temporary name and renamed.
 """
@@ -11,9 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from neucodex_lava.config import (
     BottleneckConfig,
@@ -23,13 +20,13 @@ from neucodex_lava.config import (
     from_dict,
 )
 from neucodex_lava.errors import ConfigError, FormatError
-from neucodex_lava.files import replacing
 from neucodex_lava.models.backbones.build import build_base
 from neucodex_lava.models.bottleneck import insert_bottleneck
 from neucodex_lava.models.split import SplitModel
+from neucodex_lava.training.checkpoints import load_weights, read_checkpoint, writing
 
 RUN_VERSION = 1
-RUN_FILE, CHECKPOINT_FILE = "run.json", "checkpoint.pt"
+RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,11 @@ class Run:
         bottleneck: of stage 2, None for a base.
         base: folder of the base's run that stage 2 started from.
         base_net: fingerprint of the base's integer network, by which its bundle is known.
+        init: folder of the run whose weights this one started from.
+        init_epochs: how many epochs that one had done.
         command: the command line that made it.
+        float_accuracy: of the float network before it was quantised, on the whole test split (0..1):
+            beside the last record's it says what quantisation costs.
         history: one record per finished epoch.
     """
 
@@ -67,8 +68,11 @@ class Run:
     bottleneck: BottleneckConfig | None = None
     base: str | None = None
     base_net: str | None = None
+    init: str | None = None
+    init_epochs: int = 0
     command: str = ""
     version: int = RUN_VERSION
+    float_accuracy: float | None = None
     history: tuple[EpochRecord, ...] = field(default=())
 
     @property
@@ -84,7 +88,7 @@ class Run:
         return self._work() == other._work()
 
     def _work(self) -> Run:
-        return replace(self, history=(), command="", base=None)
+        return replace(self, history=(), command="", base=None, init_epochs=0, float_accuracy=None)
 
     def build(self) -> SplitModel:
         """The model with fresh weights (of this run's shapes)."""
@@ -94,9 +98,13 @@ class Run:
 
 
 def write_run(folder: Path, run: Run) -> None:
-    """Write ``run.json``."""
+    """Write ``run.json``.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / RUN_FILE) as file:
+    with writing(folder / RUN_FILE) as file:
         file.write((json.dumps(asdict(run), indent=2) + "\n").encode())
 
 
@@ -119,45 +127,6 @@ def read_run(folder: Path) -> Run:
         raise FormatError(f"'{path}' is not a run: {error}", hint) from error
 
 
-def save_checkpoint(folder: Path, model: SplitModel, optimiser: dict[str, Any], epoch: int) -> None:
-    """Write ``checkpoint.pt``: everything a resumed run needs after `epoch` finished epochs."""
-    content = {
-        "epoch": epoch,
-        "gains": model.gains,
-        "model": model.state_dict(),
-        "optimiser": optimiser,
-    }
-    with replacing(folder / CHECKPOINT_FILE) as file:
-        torch.save(content, file)
-
-
-def load_checkpoint(folder: Path, model: SplitModel) -> tuple[int, dict[str, Any]]:
-    """Load weights and phase into `model`.
-
-    Returns:
-        Finished epochs and the optimiser's state.
-
-    Raises:
-        FormatError: the file is missing, damaged, or of another network.
-    """
-    path = folder / CHECKPOINT_FILE
-    if not path.is_file():
-        raise FormatError(f"'{folder}' has no {CHECKPOINT_FILE}", "train it first")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(content["model"])
-        if any(content["gains"].values()):
-            model.set_gains(content["gains"])
-        return int(content["epoch"]), content["optimiser"]
-    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FormatError(
-            f"'{path}' cannot be loaded into this network: {first_line}", "train it again"
-        ) from error
-    except Exception as error:  # torch raises pickle.UnpicklingError for anything it refuses
-        raise FormatError(f"'{path}' is not a checkpoint", "train it again") from error
-
-
 def load_model(folder: Path) -> tuple[Run, SplitModel]:
     """A finished run's model, in its integer phase and in evaluation mode.
 
@@ -166,7 +135,9 @@ def load_model(folder: Path) -> tuple[Run, SplitModel]:
     """
     run = read_run(folder)
     model = run.build()
-    epochs, _ = load_checkpoint(folder, model)
+    content = read_checkpoint(folder)
+    load_weights(folder, content, model)
+    epochs = int(content["epoch"])
     if epochs < run.total_epochs or not model.integer:
         raise FormatError(
             f"run '{folder}' has done {epochs} of {run.total_epochs} epochs",

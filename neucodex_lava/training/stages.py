@@ -7,22 +7,29 @@ from pathlib import Path
 
 import torch
 
-from neucodex_lava.config import BottleneckConfig, DataConfig, ModelConfig, TrainConfig
-from neucodex_lava.data import direct_bits, load
+from neucodex_lava.config import (
+    BottleneckConfig,
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+    require,
+)
+from neucodex_lava.data import ImageSet, SampleSet, direct_bits, load
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import WEIGHT_MAX
 from neucodex_lava.models.bottleneck import insert_bottleneck
+from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
-from neucodex_lava.training.loop import fit
-from neucodex_lava.training.runs import (
+from neucodex_lava.training.checkpoints import (
     CHECKPOINT_FILE,
-    RUN_FILE,
-    Run,
-    load_model,
-    read_run,
-    write_run,
+    load_into,
+    position_of,
+    read_checkpoint,
+    weights_of,
 )
+from neucodex_lava.training.loop import HERE, Execution, fit
+from neucodex_lava.training.runs import RUN_FILE, Run, load_model, read_run, write_run
 
 STEM_TAPS = 9
 """Kernel positions of the first convolution, 3x3."""
@@ -50,29 +57,46 @@ def train_base(
     data: DataConfig,
     train: TrainConfig,
     *,
+    init: Path | None = None,
     data_root: Path | None = None,
     command: str = "",
     progress: Progress = silent,
+    execution: Execution = HERE,
 ) -> Run:
     """Stage 1: a network without a bottleneck. Resumes if the folder holds the same run.
 
     Args:
         folder: of the run; made if missing.
         model, data, train: what to train.
+        init: a run to start from, of the same architecture; T_max and everything else may differ, and
+            it may be unfinished.
         data_root: where datasets other than the embedded one lie.
         command: recorded in the run.
         progress: called after every batch.
+        execution: where it runs, and who is told.
 
     Raises:
-        ConfigError: the folder holds another run.
+        ConfigError: the folder holds another run, or `init` is of another architecture.
+        FormatError: `init` is no run.
         DataError: the dataset is missing or damaged.
     """
     train_set = load(data, data_root, "train")
     test_set = load(data, data_root, "test")
-    run = Run(model, data, train, len(train_set.classes), train_set.shape, command=command)
+    _require_fitting(train, train_set)
+    run = Run(
+        model,
+        data,
+        train,
+        len(train_set.classes),
+        train_set.shape,
+        init=str(init) if init else None,
+        command=command,
+    )
     run = _open(folder, run)
     torch.manual_seed(train.seed)
-    return fit(run, folder, run.build(), train_set, test_set, progress)
+    network = run.build()
+    run = _initialised(run, folder, network)
+    return fit(run, folder, network, train_set, test_set, progress, execution)
 
 
 def finetune(
@@ -81,15 +105,25 @@ def finetune(
     bottleneck: BottleneckConfig,
     train: TrainConfig,
     *,
+    init: Path | None = None,
     data_root: Path | None = None,
     command: str = "",
     progress: Progress = silent,
+    execution: Execution = HERE,
 ) -> Run:
     """Stage 2: the bottleneck at one split point, and everything fine-tuned. Resumes likewise.
 
+    Args:
+        folder: of the run; made if missing.
+        base_folder: of the base's run.
+        bottleneck: where and how large the code is.
+        train: how to train.
+        init: a run of the same base and bottleneck to start from, as in `train_base`.
+        data_root, command, progress, execution: as in `train_base`.
+
     Raises:
-        ConfigError: no such split point, or the folder holds another run.
-        FormatError: the base is no finished run.
+        ConfigError: no such split point, the folder holds another run, or `init` is of another network.
+        FormatError: the base is no finished run, or `init` is no run.
     """
     base_run, base = load_model(base_folder)
     if base_run.bottleneck is not None:
@@ -105,14 +139,56 @@ def finetune(
         bottleneck,
         base=str(base_folder),
         base_net=to_integer_net(base).fingerprint(),
+        init=str(init) if init else None,
         command=command,
     )
     torch.manual_seed(train.seed)
     model = insert_bottleneck(base, bottleneck)
     train_set = load(run.data, data_root, "train")
     test_set = load(run.data, data_root, "test")
+    _require_fitting(train, train_set)
     run = _open(folder, run)
-    return fit(run, folder, model, train_set, test_set, progress)
+    run = _initialised(run, folder, model)
+    return fit(run, folder, model, train_set, test_set, progress, execution)
+
+
+def _require_fitting(train: TrainConfig, samples: SampleSet) -> None:
+    """What the recipe asks for can be done to such samples."""
+    options = train.augmentation
+    pictures = isinstance(samples, ImageSet)
+    require(
+        pictures or not options.mixup,
+        f"mixup blends images, and {samples.name} holds recordings of events",
+        "leave --mixup out",
+    )
+    photographs = pictures and samples.flip_ok and samples.scale == 255
+    require(
+        photographs or (options.policy == "none" and not options.cutout),
+        f"augmentation policies and cutout are for photographs, and {samples.name} holds none",
+        "leave --policy and --cutout out",
+    )
+
+
+def _initialised(run: Run, folder: Path, model: SplitModel) -> Run:
+    """The run, its model with the weights of the run that it starts from (if any)."""
+    if run.init is None or (folder / CHECKPOINT_FILE).is_file():
+        return run
+    source = Path(run.init)
+    other = read_run(source)
+    for what, theirs, ours in (
+        ("the architecture", other.model, run.model),
+        ("classes", other.classes, run.classes),
+        ("an input of", other.input_shape, run.input_shape),
+        ("the bottleneck", other.bottleneck, run.bottleneck),
+    ):
+        require(
+            theirs == ours,
+            f"cannot start from run '{source}': it has {what} {theirs}, this run has {ours}",
+            "choose a run of the same network; T_max, encoding and recipe may differ",
+        )
+    content = read_checkpoint(source)
+    load_into(model, weights_of(content), source)
+    return replace(run, init_epochs=position_of(content).epoch)
 
 
 def _open(folder: Path, run: Run) -> Run:

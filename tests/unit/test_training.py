@@ -1,6 +1,9 @@
 """Training resumes exactly, ends on the exact integers, and says what is wrong."""
 
+import contextlib
 import json
+import resource
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -9,16 +12,23 @@ import pytest
 import torch
 
 from neucodex_lava.config import (
+    AugmentConfig,
     BottleneckConfig,
     DataConfig,
     EncodingConfig,
     ResNetConfig,
     TrainConfig,
 )
-from neucodex_lava.errors import ConfigError, FormatError
+from neucodex_lava.errors import ConfigError, FormatError, NetError
+from neucodex_lava.files import replacing
 from neucodex_lava.quantize import to_integer_net
-from neucodex_lava.training import loop
-from neucodex_lava.training.runs import load_model, read_run, save_checkpoint
+from neucodex_lava.training import checkpoints
+from neucodex_lava.training.averaging import WeightAverage
+from neucodex_lava.training.checkpoints import Position, read_checkpoint, save_checkpoint
+from neucodex_lava.training.loop import Execution
+from neucodex_lava.training.losses import every_step_loss
+from neucodex_lava.training.optimisation import learning_rate, make_optimiser
+from neucodex_lava.training.runs import load_model, read_run
 from neucodex_lava.training.stages import finetune, train_base, with_fitting_bits
 
 TINY = ResNetConfig("tiny", widths=(4, 8), blocks=(1, 1))
@@ -69,13 +79,15 @@ def test_a_save_that_is_interrupted_leaves_the_old_checkpoint(
     before = (tmp_path / "checkpoint.pt").read_bytes()
     _, model = load_model(tmp_path)
 
-    def interrupted(content: object, file: BinaryIO) -> None:
-        file.write(b"half")
-        raise KeyboardInterrupt
+    @contextlib.contextmanager
+    def interrupted(path: Path) -> Iterator[BinaryIO]:
+        with replacing(path) as file:
+            yield file
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "save", interrupted)
+    monkeypatch.setattr(checkpoints, "replacing", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path, model, {}, 9)
+        save_checkpoint(tmp_path, Position(9), model, make_optimiser(model, TRAIN))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "run.json"]
 
@@ -110,7 +122,7 @@ def test_gradients_reach_the_first_layer(finished: Path) -> None:
     _, model = load_model(finished)
     model.train()
     x = (torch.rand(2, 16, 1, 8, 8) < 0.4).float()
-    loss = loop.every_step_loss(model(x), torch.arange(16) % 10, 0.0)
+    loss = every_step_loss(model(x), torch.arange(16) % 10, 0.0)
     loss.backward()
     norms = [
         float(link.synapse.weight.grad.norm() / link.synapse.weight.norm())
@@ -168,3 +180,184 @@ def test_a_code_running_checkpoint_is_refused(finished: Path, tmp_path: Path) ->
     with pytest.raises(FormatError):
         load_model(folder)
     assert not (tmp_path / "owned").exists()
+
+
+RECIPE = replace(
+    TRAIN,
+    optimizer="sgd",
+    lr=0.05,
+    ema=0.9,
+    warmup=0.5,
+    clip=1.0,
+    label_smoothing=0.1,
+    augmentation=AugmentConfig(mixup=0.2),
+)
+
+
+@pytest.mark.parametrize("stop_after", [2, 4, 7, 11])
+def test_a_run_that_stops_within_an_epoch_ends_with_the_same_weights_and_log(
+    tmp_path: Path, stop_after: int
+) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "stopped"
+    expected_run = train_base(whole, TINY, DATA, RECIPE)
+    every_batch = Execution(save_minutes=1e-9)
+
+    def interrupt(task: str, done: int, total: int) -> None:
+        if done > stop_after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_base(folder, TINY, DATA, RECIPE, progress=interrupt, execution=every_batch)
+    saved = read_checkpoint(folder)
+    assert saved["epoch"] * 3 + saved["step"] == stop_after
+    seen: list[int] = []
+    run = train_base(
+        folder, TINY, DATA, RECIPE, progress=lambda task, done, total: seen.append(done)
+    )
+    assert seen[0] == stop_after + 1, "no step is done twice"
+    _, expected = load_model(whole)
+    _, found = load_model(folder)
+    assert found.gains == expected.gains
+    for (name, a), (_, b) in zip(found.state_dict().items(), expected.state_dict().items()):
+        assert torch.equal(a, b), name
+    assert [replace(h, seconds=0) for h in run.history] == [
+        replace(h, seconds=0) for h in expected_run.history
+    ]
+    assert run.float_accuracy == expected_run.float_accuracy is not None
+
+
+def test_the_average_is_what_is_judged_and_exported(tmp_path: Path) -> None:
+    train_base(tmp_path / "run", TINY, DATA, RECIPE)
+    saved = read_checkpoint(tmp_path / "run")
+    _, model = load_model(tmp_path / "run")
+    name = "blocks.stem.synapses.0.synapse.weight"
+    assert torch.equal(model.state_dict()[name], saved["average"]["model"][name])
+    assert not torch.equal(model.state_dict()[name], saved["model"][name])
+
+
+def test_an_average_follows_its_equation(finished: Path) -> None:
+    _, model = load_model(finished)
+    weight = model.block_list()[0].links()[0].synapse.weight
+    average = WeightAverage(model, 0.9)
+    expected = weight.detach().clone()
+    for n in range(1, 40):
+        with torch.no_grad():
+            weight.add_(1.0)
+        average.update(model)
+        d = min(0.9, (1 + n) / (10 + n))
+        expected = d * expected + (1 - d) * weight.detach()
+    found = average.model.block_list()[0].links()[0].synapse.weight
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert not found.requires_grad
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero_in_each_phase() -> None:
+    train = TrainConfig(epochs=10, qat_epochs=4, lr=1.0, qat_lr=0.5, warmup=2)
+    assert learning_rate(train, 0) == pytest.approx(0.02)
+    assert learning_rate(train, 1) == pytest.approx(0.5)
+    assert learning_rate(train, 2) == pytest.approx(1.0)
+    assert learning_rate(train, 6) == pytest.approx(0.5)
+    assert learning_rate(train, 9.999) < 1e-4
+    assert learning_rate(train, 10) == pytest.approx(0.5)
+    assert learning_rate(train, 13.999) < 1e-4
+    assert learning_rate(replace(train, warmup=0), 0) == 1.0
+
+
+def test_norms_and_biases_do_not_decay(finished: Path) -> None:
+    _, model = load_model(finished)
+    names = {id(p): name for name, p in model.named_parameters()}
+    for name in ("adamw", "sgd"):
+        optimiser = make_optimiser(model, replace(TRAIN, optimizer=name, weight_decay=0.1))
+        decays = {
+            names[id(p)]: g["weight_decay"] for g in optimiser.param_groups for p in g["params"]
+        }
+        assert len(decays) == len(names)
+        for key, decay in decays.items():
+            assert decay == (0.1 if key.endswith("synapse.weight") else 0), key
+
+
+def test_a_run_starts_from_another_of_the_same_network(finished: Path, tmp_path: Path) -> None:
+    still = replace(TRAIN, epochs=0, qat_epochs=1, qat_lr=1e-12, augment=False)
+    longer = replace(DATA, timesteps=3)
+    train_base(tmp_path / "long", TINY, longer, still, init=finished)
+    run, model = load_model(tmp_path / "long")
+    assert (run.init, run.init_epochs) == (str(finished), 4)
+    _, source = load_model(finished)
+    for (name, p), q in zip(model.named_parameters(), source.parameters()):
+        assert torch.allclose(p, q, atol=1e-6), name
+    with pytest.raises(ConfigError, match="another configuration"):
+        train_base(tmp_path / "long", TINY, longer, still)
+    # The run it started from may be gone once there is a checkpoint.
+    again = train_base(tmp_path / "long", TINY, longer, still, init=finished)
+    assert again.init_epochs == 4
+
+
+def test_a_start_from_another_network_is_one_clear_line(finished: Path, tmp_path: Path) -> None:
+    wider = replace(TINY, widths=(8, 8))
+    with pytest.raises(ConfigError, match=r"cannot start from run .* it has the architecture"):
+        train_base(tmp_path / "a", wider, DATA, TRAIN, init=finished)
+    with pytest.raises(FormatError, match="is not a run"):
+        train_base(tmp_path / "b", TINY, DATA, TRAIN, init=tmp_path / "nowhere")
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def interrupt(task: str, done: int, total: int) -> None:
+        if done > 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_base(folder, TINY, DATA, TRAIN, progress=interrupt)
+    kept = (folder / "checkpoint.pt").read_bytes()
+    saved = read_checkpoint(folder)
+    saved["model"]["blocks.readout.synapses.0.bias"][0] = float("nan")
+    torch.save(saved, folder / "checkpoint.pt")
+    damaged = (folder / "checkpoint.pt").read_bytes()
+    with pytest.raises(NetError) as found:
+        train_base(folder, TINY, DATA, TRAIN)
+    assert found.value.message == (
+        f"the loss is no number any more in epoch 2, step 1 of 3; '{folder / 'checkpoint.pt'}' is kept"
+        " as it was"
+    )
+    assert f"--init {folder}" in found.value.hint
+    assert (folder / "checkpoint.pt").read_bytes() == damaged != kept
+    wild = replace(TRAIN, lr=1.0, clip=0.0, optimizer="sgd")
+    with pytest.raises(
+        NetError, match=r"no number any more in epoch 1, step 1 of 3; nothing is saved"
+    ):
+        train_base(tmp_path / "wild", TINY, DATA, wild, init=folder)
+
+
+def test_a_full_disk_is_one_clear_line_and_the_old_checkpoint_stays(
+    finished: Path, tmp_path: Path
+) -> None:
+    for name in ("run.json", "checkpoint.pt"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    _, model = load_model(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"checkpoint\.pt' cannot be written: File too large"):
+            save_checkpoint(tmp_path, Position(9), model, make_optimiser(model, TRAIN))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "run.json"]
+
+
+def test_a_recipe_that_the_data_cannot_take_is_refused(tmp_path: Path) -> None:
+    cut = replace(TRAIN, augmentation=AugmentConfig(cutout=4))
+    with pytest.raises(ConfigError, match="for photographs, and digits holds none"):
+        train_base(tmp_path / "run", TINY, DATA, cut)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_epoch_is_told_in_one_line(tmp_path: Path) -> None:
+    told: list[str] = []
+    train_base(tmp_path / "run", TINY, DATA, TRAIN, execution=Execution(say=told.append))
+    assert len(told) == 5
+    assert told[0].startswith("train base: epoch 1/4 (float): loss 2.")
+    assert told[2].startswith("train base: float network, test ")
+    assert "epoch 4/4 (integer)" in told[4]

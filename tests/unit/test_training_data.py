@@ -15,7 +15,9 @@ from neucodex_lava.config import BottleneckConfig, DataConfig, ResNetConfig, Tra
 from neucodex_lava.data import ImageSet, load
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.training import stages
-from neucodex_lava.training.loop import calibrate_batch_norm, fit
+from neucodex_lava.training.assessment import calibrate_batch_norm
+from neucodex_lava.training.batches import ordered_batches
+from neucodex_lava.training.loop import fit
 from neucodex_lava.training.runs import Run, load_model
 
 
@@ -105,13 +107,14 @@ def test_batch_norm_is_calibrated_on_the_plain_mean_of_training_images() -> None
     run = Run(TINY, DATA, TRAIN, 10, train_set.shape)
     torch.manual_seed(0)
     model = run.build()
-    seen: list[torch.Tensor] = []
     first = model.block_list()[0].links()[0]
     assert first.bn is not None
-    first.bn.register_forward_hook(lambda _, args, __: seen.append(args[0].detach().clone()))
     calibrate_batch_norm(model, run, train_set)
-    assert sum(len(x) for x in seen) == len(train_set) * DATA.timesteps
-    means = torch.stack([x.mean((0, 2, 3)) for x in seen])
+    batches = list(ordered_batches(train_set, DATA, TRAIN.batch_size))
+    assert sum(len(labels) for _, labels in batches) == len(train_set)
+    with torch.no_grad():
+        sums = [first.apply(x, first.synapse.weight).flatten(0, 1) for x, _ in batches]
+    means = torch.stack([x.mean((0, 2, 3)) for x in sums])
     assert torch.allclose(first.bn.running_mean, means.mean(0), atol=1e-6)
     other = run.build()
     other.load_state_dict(model.state_dict())

@@ -1,0 +1,43 @@
+"""Optimisers, and the learning rate at every moment of a run."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from neucodex_lava.config import TrainConfig
+
+MOMENTUM = 0.9
+FIRST_RATE = 0.02
+"""Share of the peak at which a warm-up starts."""
+
+
+def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW, or SGD with Nesterov momentum; norms and biases do not decay."""
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others}]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True)
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=0.0)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """The same rate for all parameters."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def learning_rate(config: TrainConfig, epoch: float) -> float:
+    """Learning rate at a fractional epoch: warm-up and cosine, then a cosine of its own."""
+    if epoch < config.epochs:
+        if epoch < config.warmup:
+            return config.lr * max(epoch / config.warmup, FIRST_RATE)
+        return _cosine(config.lr, (epoch - config.warmup) / max(1, config.epochs - config.warmup))
+    return _cosine(config.qat_lr, (epoch - config.epochs) / config.qat_epochs)
+
+
+def _cosine(peak: float, done: float) -> float:
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

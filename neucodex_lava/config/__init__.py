@@ -23,6 +23,7 @@ from neucodex_lava.config.model import (
     architecture,
     parse_split,
 )
+from neucodex_lava.config.own import OwnConfig, OwnLayer
 from neucodex_lava.config.training import (
     AugmentConfig,
     DeviceName,
@@ -54,6 +55,8 @@ __all__ = [
     "OptimizerName",
     "PolicyName",
     "PrecisionName",
+    "OwnConfig",
+    "OwnLayer",
     "ResNetConfig",
     "TrainConfig",
     "VGGConfig",

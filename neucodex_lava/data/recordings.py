@@ -98,7 +98,9 @@ class Recordings:
                 " installed",
                 f"pip install {error.name}",
             ) from error
-        except Exception as error:  # a damaged file can make the readers raise nearly anything
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # damaged files: nearly anything, a panic of Rust's even
             reason = " ".join(str(error).split()) or type(error).__name__
             raise self.root.error(
                 f"recording '{shown}' cannot be read: {reason}", DAMAGED

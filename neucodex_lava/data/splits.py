@@ -43,7 +43,7 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.b
     return _chosen(labels, classes, quota, seed)
 
 
-def test_mask(
+def held_out(
     labels: NDArray[np.int64], share: float, seed: int, names: Sequence[str]
 ) -> NDArray[np.bool_]:
     """Mask (N,) of test samples: of each class `share`, rounded, at least one and not all.
@@ -61,7 +61,7 @@ def test_mask(
     for name, size in zip(names, sizes):
         if size < 2:
             raise DataError(
-                f"class '{name}' has {size} sample{'s' * (size != 1)}: it cannot be divided into"
+                f"class '{name}' has {size} {'sample' if size == 1 else 'samples'}: it cannot be divided into"
                 f" {100 * (1 - share):.0f} % training and {100 * share:.0f} % test samples",
                 "add samples, or leave the class out with --classes",
             )

@@ -41,7 +41,10 @@ DARK = 0.1
 CONTRAST = 0.3
 MISMATCH = 0.1
 """Pixels' contrasts are spread evenly over CONTRAST * (1 - MISMATCH) .. CONTRAST * (1 + MISMATCH)."""
+MARGIN = 3
+"""Black pixels around a digit: one in the field of view, two that the camera's moves may uncover."""
 BATCH = 64
+"""Images simulated at once."""
 
 Floats = NDArray[np.float64]
 
@@ -71,7 +74,7 @@ def shifts() -> Floats:
     corners = np.array([*CORNERS, CORNERS[0]]) * AMPLITUDE
     moves = [a + (b - a) * smooth for a, b in pairwise(corners)]
     path = np.concatenate([*moves, corners[-1:]])
-    return path - corners.mean(0)
+    return path - corners[:-1].mean(0)
 
 
 def _batch_events(images: Floats, size: int, seed: int, indices: NDArray[np.int64]) -> list[Events]:
@@ -112,9 +115,9 @@ def _batch_events(images: Floats, size: int, seed: int, indices: NDArray[np.int6
 def _seen(images: Floats, size: int, shift: Floats) -> Floats:
     """What the pixels see, (N, size, size): bilinear, black outside the digit."""
     side = images.shape[1]
-    padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+    padded = np.pad(images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
     # The whole field of view is the digit and a pixel of it all around.
-    centres = (np.arange(size) + 0.5) * (side + 2) / size - 0.5 + 1
+    centres = (np.arange(size) + 0.5) * (side + 2) / size - 1.5 + MARGIN
     (x0, fx), (y0, fy) = (_parts(centres + d) for d in shift)
     top = padded[:, y0][:, :, x0] * (1 - fx) + padded[:, y0][:, :, x0 + 1] * fx
     below = padded[:, y0 + 1][:, :, x0] * (1 - fx) + padded[:, y0 + 1][:, :, x0 + 1] * fx

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from energy.ledger import Ledger
 from neucodex_lava.bundle import Bundle, Golden, digest_potentials, load_bundle, write_bundle
-from neucodex_lava.bundle.paperwork import now
+from neucodex_lava.bundle.paperwork import COMMANDS_LIMIT, now
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.config import to_dict
 from neucodex_lava.data import load
 from neucodex_lava.errors import BundleError
-from neucodex_lava.integer_net import IntegerNet
+from neucodex_lava.integer_net import Connection, IntegerNet
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
@@ -92,22 +92,36 @@ def training_papers(run: Run, base: Bundle | None = None) -> dict[str, Any]:
 
     Args:
         run: finished.
-        base: bundle of the base that a split run started from.
+        base: bundle of the base that a split run started from, which keeps that run's own log.
     """
-    before: list[str] = []
+    commands: list[str] = []
     if base is not None:
         papers = base.manifest.training
-        before = papers["commands"] if papers else [base.manifest.command]
-    # A run that says nothing of its start or its float accuracy began from fresh weights, unmeasured.
-    init = getattr(run, "init", None)
-    if isinstance(init, str) and (Path(init) / RUN_FILE).is_file():
-        before = [*before, *training_papers(read_run(Path(init)))["commands"]]
+        commands += papers["commands"] if papers else [base.manifest.command]
+    log: list[dict[str, Any]] = []
+    for one, epochs in _runs(run):
+        log += [asdict(epoch) | {"run": len(commands)} for epoch in one.history[:epochs]]
+        commands.append(one.command)
     return {
-        "commands": [*before, run.command],
+        "commands": commands,
         "config": to_dict(run.train),
-        "log": [asdict(epoch) for epoch in run.history],
-        "float_accuracy": getattr(run, "float_accuracy", None),
+        "log": log,
+        "float_accuracy": run.float_accuracy,
     }
+
+
+def _runs(run: Run) -> list[tuple[Run, int]]:
+    """A run and those that it took its weights from, first things first; epochs done in each."""
+    chain = [(run, len(run.history))]
+    while (
+        run.init is not None
+        and (Path(run.init) / RUN_FILE).is_file()
+        and len(chain) < COMMANDS_LIMIT
+    ):
+        epochs = run.init_epochs
+        run = read_run(Path(run.init))
+        chain.insert(0, (run, epochs))
+    return chain
 
 
 def _base_of(run: Run, folder: Path) -> Bundle:
@@ -167,7 +181,7 @@ def count(
     ledger = Ledger.zeros(names, links, inputs.shape[0], inputs.shape[-1])
     values = {"input": inputs, **spikes}
     for row, (node, c) in enumerate(net.connections()):
-        active = values[c.source] != 0
+        active = _arriving(values[c.source] != 0, c)
         every, nonzero = c.fan_out(net.shape_of(c.source), node.shape)
         ledger.spikes_in[:, row] = active.sum(axis=(1, 2, 3))
         reached = np.einsum("nchwt,chw->nt", active, every)
@@ -180,6 +194,17 @@ def count(
         ledger.dendrite_updates[:, i] = node.size
         ledger.axon_out[:, i] = spikes[node.name].sum(axis=(1, 2, 3))
     return ledger
+
+
+def _arriving(spikes: NDArray[np.bool_], connection: Connection) -> NDArray[np.bool_]:
+    """Spikes (N, C, H, W, T) as they reach the synapses: later by their delays, those after T lost."""
+    if not connection.longest_delay:
+        return spikes
+    waits = connection.source_delays(spikes.shape[1:4])[..., None]
+    late = np.zeros_like(spikes)
+    for delay in np.unique(waits):
+        late[..., delay:] |= (spikes & (waits == delay))[..., : spikes.shape[-1] - delay]
+    return late
 
 
 def _test_accuracy(

@@ -2,10 +2,11 @@
 
 ``training``::
 
-    {"commands": [...], "config": {...}, "log": [{"epoch", "phase", "loss", "train_accuracy",
-     "test_accuracy", "seconds"}, ...], "float_accuracy": 0.91}
+    {"commands": [...], "config": {...}, "log": [{"run", "epoch", "phase", "loss",
+     "train_accuracy", "test_accuracy", "seconds"}, ...], "float_accuracy": 0.91}
 
-commands from the first run (pretraining, base) to the bundle's own; `float_accuracy` is that of the
+commands from the first run (base, pretraining) to the bundle's own; each epoch says by number which of
+them it belongs to, and a base's epochs are in the base's own manifest. `float_accuracy` is that of the
 float network just before it was quantised, where the run says.
 
 ``measured``::
@@ -50,6 +51,7 @@ def check_training(f: Fields) -> dict[str, Any]:
     f.texts("commands", len(commands), COMMAND_LIMIT)
     f.mapping("config")
     for entry in f.children("log", LOG_LIMIT):
+        entry.integer("run", 0, len(commands) - 1)
         entry.integer("epoch", 0, 1 << 30)
         entry.text("phase")
         for name in LOG_NUMBERS:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from main_job import Job, answer, command, silence_slayer
+from main_job import T_MAX, TRAINING, Job, answer, command, silence_slayer
 
 from neucodex_lava.bundle import load_bundle
 
@@ -25,11 +25,29 @@ def test_export_keeps_the_log_and_every_command(job: Job, bundles: Path) -> None
     runs = {n: json.loads((job.run_of(n) / "run.json").read_text()) for n in ("base", "sp1")}
     papers = {name: load_bundle(bundles / name).manifest.training for name in runs}
     for name, run in runs.items():
-        assert papers[name]["log"] == run["history"]
+        place = len(papers[name]["commands"]) - 1
+        assert papers[name]["log"] == [epoch | {"run": place} for epoch in run["history"]]
         assert papers[name]["config"] == run["train"]
         assert len(papers[name]["log"]) == run["train"]["epochs"] + run["train"]["qat_epochs"]
     assert papers["base"]["commands"] == [runs["base"]["command"]]
     assert papers["sp1"]["commands"] == [runs["base"]["command"], runs["sp1"]["command"]]
+
+
+def test_a_run_from_another_keeps_both_logs(job: Job, tmp_path: Path) -> None:
+    base = job.run_of("base")
+    made = json.loads((base / "run.json").read_text())
+    answer(
+        "train", "--width", 0.25, "--timesteps", T_MAX, "--train-limit", 200, "--epochs", 1,
+        *TRAINING, "--init", base, "--out", tmp_path / "run",
+    )  # fmt: skip
+    answer("export", tmp_path / "run", "--out", tmp_path / "bundle")
+    own = json.loads((tmp_path / "run" / "run.json").read_text())
+    papers = load_bundle(tmp_path / "bundle").manifest.training
+    assert papers["commands"] == [made["command"], own["command"]]
+    logs = [[e for e in papers["log"] if e["run"] == i] for i in (0, 1)]
+    assert [len(log) for log in logs] == [len(made["history"]), len(own["history"])] == [4, 2]
+    assert papers["log"] == logs[0] + logs[1]
+    assert papers["float_accuracy"] == own["float_accuracy"]
 
 
 def test_a_sweep_records_each_bundle_its_rows_and_nothing_breaks(bundles: Path) -> None:

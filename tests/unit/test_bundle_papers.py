@@ -17,7 +17,7 @@ from neucodex_lava.evaluation.sweep import find_sweep
 
 RELEASED = Path(__file__).parents[2] / "netx_exports" / "resnet-small-digits"
 EPOCH = {
-    "epoch": 1, "phase": "float", "loss": 2.5, "train_accuracy": 0.25, "test_accuracy": 0.5,
+    "run": 1, "epoch": 1, "phase": "float", "loss": 2.5, "train_accuracy": 0.25, "test_accuracy": 0.5,
     "seconds": 3.5,
 }  # fmt: skip
 TRAINING: dict[str, Any] = {
@@ -116,6 +116,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"training": TRAINING | {"commands": []}}, "'commands' must be a list of 1 to 16"),
     ({"training": TRAINING | {"commands": [7]}}, "must be short strings"),
     ({"training": TRAINING | {"log": [EPOCH | {"loss": "low"}]}}, r"log\[0\].*'loss' is 'low'"),
+    ({"training": TRAINING | {"log": [EPOCH | {"run": 2}]}}, r"'run' is 2, outside \[0, 1\]"),
     ({"training": TRAINING | {"float_accuracy": 75}}, "share from 0 to 1"),
     ({"measured": {"date": "", "table": table(accuracy=0.9)}}, "'table'.*accuracy 0.9 in"),
     ({"measured": {"date": "", "table": table(syn_ops=-1)}}, "syn_ops.*negative"),

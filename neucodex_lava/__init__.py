@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from neucodex_lava.errors import NeucodexError
     from neucodex_lava.exits import ConfidencePolicy
     from neucodex_lava.integer_net import Connection, IntegerNet, Neuron, Node
+    from neucodex_lava.models.dropin import accelerate
+    from neucodex_lava.training.importing import import_blocks
 
 __version__ = "0.1.0"
 
@@ -34,6 +36,8 @@ __all__ = [
     "Neuron",
     "Node",
     "TorchTail",
+    "accelerate",
+    "import_blocks",
     "load_bundle",
     "load_tail",
     "read_netx",
@@ -53,6 +57,8 @@ _HOME: Final = {
     "Neuron": "integer_net",
     "Node": "integer_net",
     "TorchTail": "cloud.tail",
+    "accelerate": "models.dropin",
+    "import_blocks": "training.importing",
     "load_bundle": "bundle",
     "load_tail": "bundle",
     "read_netx": "edge.netx",

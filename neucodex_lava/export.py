@@ -200,7 +200,8 @@ def _arriving(spikes: NDArray[np.bool_], connection: Connection) -> NDArray[np.b
     """Spikes (N, C, H, W, T) as they reach the synapses: later by their delays, those after T lost."""
     if not connection.longest_delay:
         return spikes
-    waits = connection.source_delays(spikes.shape[1:4])[..., None]
+    _, c, h, w, _ = spikes.shape
+    waits = connection.source_delays((c, h, w))[..., None]
     late = np.zeros_like(spikes)
     for delay in np.unique(waits):
         late[..., delay:] |= (spikes & (waits == delay))[..., : spikes.shape[-1] - delay]

@@ -89,7 +89,7 @@ Damage = Callable[[Path], object]
             lambda f: (f / "watch/image_0002.jpg").write_bytes(
                 (f / "watch/image_0003.jpg").read_bytes()[:-60]
             ),
-            "image_0002.jpg' cannot be read: image file is truncated",
+            "image_0002.jpg' cannot be read: .*[Tt]runcated",
         ),
     ],
 )

@@ -18,6 +18,7 @@ DatasetName = Literal[
     "cifar10dvs",
     "ncaltech101",
     "dvs128gesture",
+    "own",
 ]
 EventDatasetName = Literal["digitsdvs", "nmnist", "cifar10dvs", "ncaltech101", "dvs128gesture"]
 EncodingName = Literal["deterministic", "bernoulli", "direct", "events"]
@@ -141,5 +142,6 @@ class DataConfig:
 
     @property
     def events(self) -> bool:
-        """Whether the dataset holds recordings of events, not images."""
-        return self.dataset in EVENT_DATASETS
+        """Whether the dataset holds recordings of events, not images; a user's own may hold either."""
+        own_events = self.dataset == "own" and self.encoding.name == "events"
+        return own_events or self.dataset in EVENT_DATASETS

@@ -13,6 +13,7 @@ from neucodex_lava.config import DataConfig
 from neucodex_lava.data.caltech import caltech101
 from neucodex_lava.data.events import bin_events
 from neucodex_lava.data.files import CIFAR10_CLASSES, read_cifar10, read_mnist
+from neucodex_lava.data.own import own
 from neucodex_lava.data.recordings import cifar10dvs, dvs128gesture, ncaltech101, nmnist
 from neucodex_lava.data.roots import find_root
 from neucodex_lava.data.saccades import saccade_events
@@ -40,7 +41,8 @@ def load(
     360, stratified; ``digitsdvs``: the same as events of a simulated camera (2, 16, 16). Both need no
     files. All others lie in the data root as docs/datasets.md says: ``mnist`` (1, 28, 28), ``cifar10``
     (3, 32, 32), ``caltech101`` (3, 64, 64), ``nmnist`` (2, 34, 34), ``cifar10dvs`` and
-    ``dvs128gesture`` (2, 128, 128), ``ncaltech101`` (2, 180, 240).
+    ``dvs128gesture`` (2, 128, 128), ``ncaltech101`` (2, 180, 240); ``own``, of any shape, are a user's
+    own arrays (`neucodex_lava.data.own`).
 
     Args:
         config: its `dataset`; `train_limit` keeps only the first samples of the training split.
@@ -121,6 +123,7 @@ READERS: dict[str, Reader] = {
     "cifar10dvs": cifar10dvs,
     "ncaltech101": ncaltech101,
     "dvs128gesture": dvs128gesture,
+    "own": own,
 }
 _TEN_DIGITS = tuple("0123456789")
 

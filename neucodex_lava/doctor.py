@@ -44,6 +44,11 @@ DISK_WANTED_BYTES = 2**30
 DATASET_FOLDERS = {
     "mnist": "MNIST/raw",
     "cifar10": "cifar-10-batches-py",
+    "caltech101": "caltech101/101_ObjectCategories",
+    "nmnist": "NMNIST",
+    "ncaltech101": "NCALTECH101/Caltech101",
+    "cifar10dvs": "CIFAR10DVS",
+    "dvs128gesture": "DVSGesture",
 }
 
 

@@ -29,7 +29,7 @@ class DataOptions:
     """Bits of the direct encoding, by default the most at which 8-bit weights cannot overflow; of
     events counted in a timestep, by default 1."""
     encoding_seed: int = 0
-    """Seed of the bernoulli encoding."""
+    """Seed of the bernoulli encoding; of digitsdvs, that of the pixels' thresholds."""
     train_limit: int = 0
     """Use only the first samples of the training split; 0 for all."""
     classes: tuple[str, ...] = ()

@@ -46,7 +46,7 @@ class EncodingConfig:
             ``events`` (the number of events of a pixel and polarity in each timestep, clipped).
         bits: bits of a ``direct`` value, 2..8, or of an ``events`` count, 1..8 (1: a spike where
             there was any event); the others send 1 bit and ignore it.
-        seed: of the random spikes; the deterministic codings ignore it.
+        seed: of the random spikes, or of the thresholds of ``digitsdvs``; the others ignore it.
     """
 
     name: EncodingName = "deterministic"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from neucodex_lava.config import (
     BottleneckConfig,
@@ -18,7 +19,6 @@ from neucodex_lava.data import ImageSet, SampleSet, direct_bits, load
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import WEIGHT_MAX
 from neucodex_lava.models.bottleneck import insert_bottleneck
-from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
 from neucodex_lava.training.checkpoints import (
@@ -92,10 +92,12 @@ def train_base(
         init=str(init) if init else None,
         command=command,
     )
+    run, start = _start(run, folder)
     run = _open(folder, run)
     torch.manual_seed(train.seed)
     network = run.build()
-    run = _initialised(run, folder, network)
+    if start:
+        load_into(network, start, Path(str(init)))
     return fit(run, folder, network, train_set, test_set, progress, execution)
 
 
@@ -147,8 +149,10 @@ def finetune(
     train_set = load(run.data, data_root, "train")
     test_set = load(run.data, data_root, "test")
     _require_fitting(train, train_set)
+    run, start = _start(run, folder)
     run = _open(folder, run)
-    run = _initialised(run, folder, model)
+    if start:
+        load_into(model, start, Path(str(init)))
     return fit(run, folder, model, train_set, test_set, progress, execution)
 
 
@@ -169,10 +173,10 @@ def _require_fitting(train: TrainConfig, samples: SampleSet) -> None:
     )
 
 
-def _initialised(run: Run, folder: Path, model: SplitModel) -> Run:
-    """The run, its model with the weights of the run that it starts from (if any)."""
+def _start(run: Run, folder: Path) -> tuple[Run, dict[str, Tensor] | None]:
+    """The weights of the run that this one starts from, if there is one and nothing is trained yet."""
     if run.init is None or (folder / CHECKPOINT_FILE).is_file():
-        return run
+        return run, None
     source = Path(run.init)
     other = read_run(source)
     for what, theirs, ours in (
@@ -187,8 +191,7 @@ def _initialised(run: Run, folder: Path, model: SplitModel) -> Run:
             "choose a run of the same network; T_max, encoding and recipe may differ",
         )
     content = read_checkpoint(source)
-    load_into(model, weights_of(content), source)
-    return replace(run, init_epochs=position_of(content).epoch)
+    return replace(run, init_epochs=position_of(content).epoch), weights_of(content)
 
 
 def _open(folder: Path, run: Run) -> Run:

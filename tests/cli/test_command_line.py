@@ -51,6 +51,10 @@ BAD = {
     "unknown architecture": (["train", "--arch", "vgg99"], "unknown architecture 'vgg99'"),
     "unknown encoding": (["train", "--encoding", "morse"], "morse"),
     "no timesteps": (["train", "--timesteps", "0"], "T_max is 0"),
+    "decay of an average": (["train", "--ema", "1"], "ema 1.0 is outside [0, 1)"),
+    "negative cutout": (["train", "--cutout", "-2"], "cutout -2 is negative"),
+    "cutout of drawings": (["train", "--cutout", "2"], "for photographs, and digits holds none"),
+    "no such start": (["train", "--init", "x"], "'x' is not a run"),
     "negative epochs": (["train", "--epochs", "-1"], "epochs is -1"),
     "not a split point": (["finetune", "x", "--split", "blue"], "'blue' is not a split point"),
     "split point 0": (["finetune", "x", "--split", "SP0"], "'SP0' is not a split point"),
@@ -93,9 +97,8 @@ def test_with_json_a_mistake_is_one_object_on_stdout(case: str, tmp_path: Path) 
     [
         (["demo", "--fast"], "Unrecognized options: --fast", "see neucodex demo --help"),
         (
-            ["train", "--dataset", "cifar11"],
-            "invalid choice 'cifar11' for argument '--dataset'. Expected one of ('digits',"
-            " 'mnist', 'cifar10')",
+            ["train", "--optimizer", "adam"],
+            "invalid choice 'adam' for argument '--optimizer'. Expected one of ('adamw', 'sgd')",
             "see neucodex train --help",
         ),
         (

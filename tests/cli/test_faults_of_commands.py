@@ -120,7 +120,9 @@ def test_ctrl_c_during_train_and_the_same_command_resumes(tmp_path: Path) -> Non
     with running(*args, "--out", folder, terminal=True) as program:
         # After the first of nine epochs of 64 batches, which take seconds in all.
         program.await_text(r"train base .* ([7-9][0-9]|[1-4][0-9][0-9])/576")
-        press_ctrl_c(program)
+        told = [line for line in program.lines if line.startswith("train base: epoch ")]
+        assert len(told) >= 1
+        press_ctrl_c(program, before=told)
     assert unfinished(tmp_path) == []
     before = json.loads((folder / "run.json").read_text())["history"]
     assert 1 <= len(before) < 9

@@ -8,7 +8,7 @@ JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n : 4 )))
 # Further arguments: make test ARGS="-k exits", make demo ARGS="--out /tmp/demo"
 ARGS ?=
 
-.PHONY: help setup demo test fuzz crosscheck peers lint format types imports check docs bench verified cost lock build clean distclean
+.PHONY: help setup demo test fuzz crosscheck peers lint format types imports check docs bench verified cost release lock build clean distclean
 
 help: ## what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ verified: setup ## run what docs/verified.md lacks and write it anew; results in
 
 cost: setup ## measure cost against SynOps and draw docs/cost.svg
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m benchmarks.cost $(ARGS)
+
+release: setup ## RUNS=runs/NAME: finished runs become released bundles (docs/reproduce.md)
+	@scripts/release.sh $(RUNS)
 
 lock: setup ## write requirements.lock and those of crosscheck and peers anew
 	@scripts/lock.sh

@@ -1,0 +1,103 @@
+"""What is released in netx_exports: small, whole, documented, exact, and in the README."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from neucodex_lava.bundle import Bundle, load_bundle
+from neucodex_lava.evaluation.paper.released import BEGIN, END, folder_bytes, tables
+from neucodex_lava.evaluation.sweep import find_sweep
+from neucodex_lava.verify import verify
+
+ROOT = Path(__file__).parents[2]
+LIMIT_BYTES = 15_000_000
+ENOUGH_SAMPLES = 1000
+"""Test samples from which on half a point is more than a handful of them."""
+FAMILIES: list[Path] = runpy.run_path(str(ROOT / "scripts" / "readme_tables.py"))["released"]()
+BUNDLES = sorted(path.parent for family in FAMILIES for path in family.glob("*/manifest.json"))
+
+
+@pytest.fixture(params=BUNDLES, ids=[f"{p.parent.name}/{p.name}" for p in BUNDLES])
+def bundle(request: pytest.FixtureRequest) -> Bundle:
+    return load_bundle(request.param)
+
+
+def test_something_is_released_and_every_family_hangs_together() -> None:
+    assert len(BUNDLES) >= 4
+    for family in FAMILIES:
+        base, splits = find_sweep(family)
+        assert {base.path, *(s.path for s in splits)} == {p for p in BUNDLES if p.parent == family}
+
+
+def test_a_released_bundle_is_small_and_int8(bundle: Bundle) -> None:
+    assert folder_bytes(bundle.path) < LIMIT_BYTES
+    for node in bundle.net.nodes:
+        for connection in node.connections:
+            weight = connection.weight.astype(np.int64)
+            assert weight.min() >= -256
+            assert weight.max() <= 254
+            assert not (weight % 2).any()
+    if bundle.manifest.kind == "split":
+        for name, tensor in load_file(bundle.path / "tail.safetensors").items():
+            assert tensor.dtype == (np.int8 if name.endswith("weight") else np.int32)
+
+
+def test_a_released_bundle_says_how_it_was_made_and_what_it_does(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    assert manifest.command.startswith("neucodex ")
+    assert manifest.accuracy_of("test").samples >= 100
+    if manifest.format_version == 1:
+        return
+    measured = manifest.measured
+    assert measured is not None
+    rows = {(r["split"], r["configuration"]) for r in measured["table"]["rows"]}
+    if manifest.split is None:
+        assert {(None, "edge-only"), (None, "edge-only dynamic")} <= rows
+    else:
+        assert {(manifest.split, c) for c in ("F-B", "D-B", "F+B", "D+B")} <= rows
+    assert {r["samples"] for r in measured["table"]["rows"]} == {
+        manifest.accuracy_of("test").samples
+    }
+    papers = manifest.training
+    if papers is None:  # amended from format 1, whose run kept no log for the bundle
+        return
+    assert papers["log"]
+    assert papers["log"][-1]["phase"] == "integer"
+    assert measured["slayer"]["samples"] == manifest.accuracy_of("test").samples
+    assert measured["slayer"]["correct"] == manifest.accuracy_of("test").correct
+    if papers["float_accuracy"] is not None and measured["slayer"]["samples"] >= ENOUGH_SAMPLES:
+        assert manifest.accuracy_of("test").value >= papers["float_accuracy"] - 0.005
+
+
+def test_nothing_released_names_a_folder_outside_the_project(bundle: Bundle) -> None:
+    text = json.loads((bundle.path / "manifest.json").read_text())
+    papers, measured = text.get("training") or {}, text.get("measured") or {}
+    commands = [text["command"], *papers.get("commands", [])]
+    commands += [m["command"] for m in measured.values() if isinstance(m, dict)]
+    for command in commands:
+        outside = [w for w in shlex.split(command) if re.match(r"(.*=)?(/|~|\.\./)", w)]
+        assert not outside
+
+
+def test_a_released_bundle_is_exact(bundle: Bundle) -> None:
+    report = verify(bundle, backends=("twin", "fused"))
+    assert report.exact
+    assert (report.spike_differences, report.counter_differences, report.changed_nodes) == (
+        0,
+        0,
+        [],
+    )
+
+
+def test_the_readmes_tables_are_those_of_the_manifests() -> None:
+    text = (ROOT / "netx_exports" / "README.md").read_text("utf-8")
+    between = text.partition(BEGIN)[2].partition(END)[0]
+    assert between == f"\n\n{tables(FAMILIES)}\n", "run scripts/readme_tables.py"

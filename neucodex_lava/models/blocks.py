@@ -327,12 +327,8 @@ class SpikingBlock(nn.Module):
             total = total + link.fold()[1].to(device)
         return round_straight_through(total * self.gain).clamp(-BIAS_MAX, BIAS_MAX)
 
-    def forward(self, values: dict[str, Tensor]) -> Tensor:
-        """Spikes (or the readout's running sums), (T, N, C, H, W), on the fast path.
-
-        Args:
-            values: spikes of the nodes before, by name, each (T, N, C, H, W).
-        """
+    def parts(self, values: dict[str, Tensor]) -> list[Part]:
+        """What each connection brings to the membrane; see `forward`."""
         parts = [
             self._integer_part(link, values[link.source])
             if self.integer
@@ -341,6 +337,15 @@ class SpikingBlock(nn.Module):
         ]
         if self.integer:
             parts[0] = replace(parts[0], bias=self.integer_bias())
+        return parts
+
+    def forward(self, values: dict[str, Tensor]) -> Tensor:
+        """Spikes (or the readout's running sums), (T, N, C, H, W), on the fast path.
+
+        Args:
+            values: spikes of the nodes before, by name, each (T, N, C, H, W).
+        """
+        parts = self.parts(values)
         if not self.readout:
             return norm_lif(parts, self.lif, whole=self.integer, dtype=self.links()[0].dtype)
         # A readout has one dense connection, no batch norm.

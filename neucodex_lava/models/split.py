@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from neucodex_lava.integer_net import INPUT, STATE_SHIFT, Shape
 from neucodex_lava.models.blocks import SpikingBlock
 
 STATE_UNIT = 1 << STATE_SHIFT
+BlockCall = Callable[[SpikingBlock, dict[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,18 +144,21 @@ class SplitModel(nn.Module):
         """
         return self.run(x)[0]
 
-    def run(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def run(
+        self, x: Tensor, call: BlockCall = lambda block, values: block(values)
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean outputs, and what every node sent.
 
         Args:
             x: input spikes or integers, (T, N, C, H, W).
+            call: runs a block on what the nodes before it sent.
 
         Returns:
             y(t), (T, N, K), and by node the input, spikes, or running sums, (T, N, C, H, W).
         """
         values: dict[str, Tensor] = {INPUT: x}
         for block in self.block_list():
-            values[block.name] = block(values)
+            values[block.name] = call(block, values)
         sums = values[self.readout.name].flatten(2)
         steps = torch.arange(1, len(sums) + 1, device=x.device)[:, None, None]
         return sums / (steps * (self.readout.gain if self.integer else 1.0)), values

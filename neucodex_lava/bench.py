@@ -18,9 +18,9 @@ def run_bench(name: str, progress: Progress = silent, cases: Sequence[str] = ())
     """Run ``benchmarks/<name>.py``.
 
     Args:
-        name: ``sim``, ``executor`` or ``bridge``.
+        name: ``sim``, ``executor``, ``bridge`` or ``train``.
         progress: told how far the benchmark is.
-        cases: only these cases of ``sim`` or ``executor``; all when empty.
+        cases: only these cases, where the benchmark has some; all when empty.
 
     Returns:
         ``{"name", "cases": [{"case", "ours_s", "baseline", "baseline_s", "ratio", ...}]}`` with
@@ -57,6 +57,11 @@ def bench_table(result: dict[str, Any]) -> Any:
     table = Table(title=f"bench {result['name']} (measured; ratio = baseline / ours)")
     for column in ("case", "ours", "baseline", "takes", "ratio"):
         table.add_column(column, justify="left" if column in ("case", "baseline") else "right")
+    skipped = result.get("skipped", [])
+    if skipped:
+        table.caption = "; ".join(
+            f"{s['case']} left out: {s['why']} ({s['hint']})" for s in skipped
+        )
     for case in result["cases"]:
         table.add_row(
             case["case"],

@@ -28,11 +28,12 @@ class Doctor(Command):
 class Bench(Command):
     """Measure a ratio against a baseline, both in one run."""
 
-    name: Positional[Literal["sim", "executor", "bridge"]]
+    name: Positional[Literal["sim", "executor", "bridge", "train"]]
     """sim: Lava fused against stock Lava; executor: the torch executor against its bare convolutions;
-    bridge: the bridge against a bare gRPC echo."""
+    bridge: the bridge against a bare gRPC echo; train: a training step against bare convolutions,
+    SLAYER, snnTorch and SpikingJelly (the last two after `make peers`)."""
     case: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Only this case of sim or executor; may be given more than once."""
+    """Only this case of sim, executor or train; may be given more than once."""
 
     def run(self) -> int:
         """Measure."""

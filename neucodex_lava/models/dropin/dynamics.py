@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -230,6 +231,9 @@ def _flat(x: Tensor) -> Any:
     return x.detach().reshape(-1).numpy()
 
 
+_lock = Lock()
+
+
 @cache
 def _workers(threads: int) -> Workers:
     return Workers(threads)
@@ -248,5 +252,6 @@ def _share(x: Tensor, job: Callable[[int, int], float | None]) -> float:
     def one(share: int) -> None:
         found[share] = job(bounds[share], bounds[share + 1]) or 0.0
 
-    _workers(threads).run(one)
+    with _lock:
+        _workers(threads).run(one)
     return max(found)

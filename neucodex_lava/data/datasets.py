@@ -18,7 +18,7 @@ from neucodex_lava.data.recordings import cifar10dvs, dvs128gesture, ncaltech101
 from neucodex_lava.data.roots import find_root
 from neucodex_lava.data.saccades import saccade_events
 from neucodex_lava.data.sets import EventSet, ImageSet, SampleSet, Split
-from neucodex_lava.data.splits import stratified, held_out
+from neucodex_lava.data.splits import held_out, stratified
 from neucodex_lava.errors import DataError, MissingDependencyError
 
 Reader = Callable[[DataConfig, Path | str | None, Split], SampleSet]
@@ -62,7 +62,7 @@ def load(
     samples = READERS[config.dataset](config, data_root, split)
     if split != "all" and config.dataset in TEST_SHARES:
         share = TEST_SHARES[config.dataset]
-        test = held_out(samples.labels, share, config.split_seed, samples.classes)
+        test = held_out(samples, share, config.split_seed)
         samples = samples.take(test if split == "test" else ~test)
     if split == "train" and 0 < config.train_limit < len(samples):
         samples = samples.take(slice(0, config.train_limit))

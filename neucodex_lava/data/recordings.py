@@ -219,7 +219,10 @@ def _gesture_samples(root: DataRoot, split: Split) -> Recordings:
     from tonic.io import read_mnist_file
 
     if split == "train":
-        raise root.error("the gesture samples are a test split, there is nothing to train on")
+        raise root.error(
+            "the gesture samples are a test split, there is nothing to train on",
+            "for the whole dataset pass --data-root DIR, where DIR/DVSGesture holds it",
+        )
     files = files_of(root, root.folder, r"gesture_(0[1-9]|10)\.bs2")
     labels = np.array([int(f.stem[-2:]) - 1 for f in files], np.int64)
 

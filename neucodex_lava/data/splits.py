@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -43,26 +42,24 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.b
     return _chosen(labels, classes, quota, seed)
 
 
-def held_out(
-    labels: NDArray[np.int64], share: float, seed: int, names: Sequence[str]
-) -> NDArray[np.bool_]:
+def held_out(samples: SampleSet, share: float, seed: int) -> NDArray[np.bool_]:
     """Mask (N,) of test samples: of each class `share`, rounded, at least one and not all.
 
     Args:
-        labels: (N,), from 0.
+        samples: a whole dataset.
         share: 0..1.
         seed: any integer.
-        names: of the classes.
 
     Raises:
         DataError: a class with less than two samples.
     """
+    labels, names = samples.labels, samples.classes
     sizes = np.bincount(labels, minlength=len(names))
     for name, size in zip(names, sizes):
         if size < 2:
             raise DataError(
-                f"class '{name}' has {size} {'sample' if size == 1 else 'samples'}: it cannot be divided into"
-                f" {100 * (1 - share):.0f} % training and {100 * share:.0f} % test samples",
+                f"{samples.name}: class '{name}' has {size} {'sample' if size == 1 else 'samples'}:"
+                f" it cannot be divided into {100 * (1 - share):.0f} % training and {100 * share:.0f} % test samples",
                 "add samples, or leave the class out with --classes",
             )
     quota = np.clip(np.rint(sizes * share).astype(np.int64), 1, sizes - 1)

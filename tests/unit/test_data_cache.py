@@ -1,7 +1,10 @@
 """The cache of samples: made once, never out of date, never half of one."""
 
 import os
+import resource
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +105,34 @@ def test_a_full_disk_is_told_in_one_line(root: DataRoot, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match="the cache '/dev/full/.*cannot be written: ") as caught:
         fill(root, Source())
     assert "NEUCODEX_CACHE=DIR" in caught.value.hint
+
+
+def test_a_file_that_cannot_grow_is_told_in_one_line(root: DataRoot) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (130, before[1]))  # the header alone is 128 bytes
+    try:
+        with pytest.raises(DataError, match="cannot be written: File too large"):
+            fill(root, Source())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((root.root / ".neucodex-cache").iterdir())
+    assert len(fill(root, Source())) == 4
+
+
+def test_several_at_once_make_one_good_file(root: DataRoot) -> None:
+    meeting = threading.Barrier(4)
+
+    def slow() -> Iterator[np.ndarray]:
+        for sample in Source():
+            meeting.wait(10)  # all four write at the same time
+            yield sample
+
+    files = sorted(root.folder.iterdir())
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(cached, root, {}, files, SHAPE, slow()) for _ in range(4)]
+        for job in jobs:
+            assert (job.result(20)[:, 0, 0] == [0, 10, 20, 30]).all()
+    assert len(list((root.root / ".neucodex-cache").iterdir())) == 1
 
 
 def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

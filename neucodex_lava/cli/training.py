@@ -16,6 +16,7 @@ from neucodex_lava.config import (
     AugmentConfig,
     BottleneckConfig,
     DeviceName,
+    DistillConfig,
     LossConfig,
     OptimizerName,
     PrecisionName,
@@ -63,7 +64,9 @@ class Training(Command):
     augmentation: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     precision: PrecisionName = TrainConfig.precision
-    """Of the float epochs' convolutions."""
+    """Of convolutions, spikes and gradients; sums on integers are exact in both."""
+    checkpoint_blocks: bool = False
+    """Keep only the spikes between blocks and run each block twice: less memory, a third more time."""
     seed: int = TrainConfig.seed
     """Of initial weights, order and augmentation."""
     threads: int = TrainConfig.threads
@@ -81,7 +84,9 @@ class Training(Command):
 
     def train_config(self) -> TrainConfig:
         """The options as a configuration."""
-        shared = {f.name: getattr(self, f.name) for f in fields(TrainConfig) if f.name != "augment"}
+        shared = {
+            f.name: getattr(self, f.name) for f in fields(TrainConfig) if hasattr(self, f.name)
+        }
         return TrainConfig(augment=not self.no_augment, **shared)
 
     def how(self, progress: Progress) -> dict[str, Any]:
@@ -166,6 +171,7 @@ class Finetune(Training):
     """Stride of the encoder: the code's height and width are divided by it."""
     kernel: int = 3
     """Side of the encoder's and decoder's kernels."""
+    distillation: DistillConfig = field(default_factory=DistillConfig)
     epochs: int = 20
     qat_epochs: int = 6
     lr: float = 2e-3

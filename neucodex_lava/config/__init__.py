@@ -27,6 +27,7 @@ from neucodex_lava.config.own import OwnConfig, OwnLayer
 from neucodex_lava.config.training import (
     AugmentConfig,
     DeviceName,
+    DistillConfig,
     LossConfig,
     OptimizerName,
     PolicyName,
@@ -48,6 +49,7 @@ __all__ = [
     "DataConfig",
     "DatasetName",
     "DeviceName",
+    "DistillConfig",
     "EncodingConfig",
     "EncodingName",
     "LossConfig",

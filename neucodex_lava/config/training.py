@@ -54,12 +54,51 @@ class LossConfig:
     Attributes:
         loss: cross-entropy of the mean output after every timestep (every-step), after T_max alone
             (last-step), or of each timestep's own output (tet).
+        tet_mse: share of tet's regulariser, which draws each output to 1.
+        rate_weight: of the bits per timestep that the code costs after entropy coding, per raw bit.
+        synop_weight: of the SynOps per timestep, per SynOp that a network spiking everywhere would do.
+        rcs_weight: of SNNCutoff's regulariser for early exits; such epochs take about twice as long.
     """
 
     loss: LossName = "every-step"
+    tet_mse: float = 0.05
+    rate_weight: float = 0.0
+    synop_weight: float = 0.0
+    rcs_weight: float = 0.0
 
     def __post_init__(self) -> None:
         _require_one_of(self.loss, LossName, "loss")
+        require(0 <= self.tet_mse < 1, f"tet_mse {self.tet_mse} is outside [0, 1)")
+        for name in ("rate_weight", "synop_weight", "rcs_weight"):
+            require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative")
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """What stage 2 learns from the base network beside the labels.
+
+    Attributes:
+        distill_features: weight of the decoder's distance from the base's spikes at the split point.
+        distill_logits: weight of the answers' divergence from the base's.
+        distill_temperature: by which answers are softened.
+    """
+
+    distill_features: float = 0.0
+    distill_logits: float = 0.0
+    distill_temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("distill_features", "distill_logits"):
+            require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative")
+        require(
+            self.distill_temperature > 0,
+            f"distill_temperature {self.distill_temperature} is not positive",
+        )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is learnt from the base."""
+        return bool(self.distill_features or self.distill_logits)
 
 
 @dataclass(frozen=True)
@@ -84,6 +123,9 @@ class TrainConfig:
         precision: of the float phase's convolutions.
         augmentation: what else is done to training samples.
         loss: what is minimised.
+        distillation: what stage 2 learns from its base.
+        checkpoint_blocks: keep only the spikes between blocks and run each block once more in the
+            backward pass: less memory, a third more time.
     """
 
     epochs: int = 30
@@ -103,6 +145,8 @@ class TrainConfig:
     precision: PrecisionName = "float32"
     augmentation: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    distillation: DistillConfig = field(default_factory=DistillConfig)
+    checkpoint_blocks: bool = False
 
     def __post_init__(self) -> None:
         require(self.epochs >= 0, f"epochs is {self.epochs}, it cannot be negative")

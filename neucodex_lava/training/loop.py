@@ -32,7 +32,9 @@ from neucodex_lava.training.checkpoints import (
     save_checkpoint,
     set_phase,
 )
-from neucodex_lava.training.losses import every_step_loss
+from neucodex_lava.training.distillation import Distillation
+from neucodex_lava.training.forward import Forward
+from neucodex_lava.training.objective import Objective, hard
 from neucodex_lava.training.optimisation import learning_rate, make_optimiser, set_learning_rate
 from neucodex_lava.training.prefetch import prefetched
 from neucodex_lava.training.runs import EpochRecord, Run, write_run
@@ -80,6 +82,7 @@ def fit(
     test_set: SampleSet,
     progress: Progress = silent,
     execution: Execution = HERE,
+    base: SplitModel | None = None,
 ) -> Run:
     """Train until the run's last epoch; resumes from the folder's checkpoint if there is one.
 
@@ -90,6 +93,7 @@ def fit(
         train_set, test_set: samples. The test set is only looked at, nothing is chosen by it.
         progress: called after every batch.
         execution: where it runs, and who is told.
+        base: the base network, for a run that learns from it.
 
     Returns:
         The run with its whole history.
@@ -104,8 +108,16 @@ def fit(
         torch.set_num_threads(config.threads)
     device = execution.torch_device()
     model.to(device)
-    if config.precision != "float32":
-        model.set_precision(getattr(torch, config.precision))
+    for network in (model, base):
+        if network:
+            network.set_precision(getattr(torch, config.precision))
+    forward = Forward(
+        model, potentials=config.loss.rcs_weight > 0, recompute=config.checkpoint_blocks
+    )
+    distillation = None
+    if base and run.bottleneck and config.distillation.wanted:
+        distillation = Distillation(config.distillation, base.to(device), run.bottleneck.split)
+    objective = Objective(config, model, distillation)
     steps = count_batches(train_set, config.batch_size)
     title = f"train SP{run.bottleneck.split} bottleneck" if run.bottleneck else "train base"
 
@@ -144,9 +156,9 @@ def fit(
         with contextlib.closing(prefetched(rest)) as batches:
             for x, targets in batches:
                 set_learning_rate(optimiser, learning_rate(config, at.epoch + at.step / steps))
-                targets = targets.to(device)
-                outputs = model(x.to(device))
-                loss = every_step_loss(outputs, targets, config.label_smoothing)
+                x, targets = x.to(device), targets.to(device)
+                sent = forward(x)
+                loss = objective(x, sent, targets)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
@@ -156,7 +168,7 @@ def fit(
                     average.update(model)
 
                 at.step += 1
-                _add_up(at.totals, float(loss.detach()), outputs[-1].detach(), targets)
+                _add_up(at.totals, float(loss.detach()), sent.outputs[-1].detach(), targets)
                 progress(title, at.epoch * steps + at.step, run.total_epochs * steps)
                 if 0 < 60 * execution.save_minutes < time.perf_counter() - saved_at:
                     at.totals.seconds = time.perf_counter() - started
@@ -207,7 +219,7 @@ def _kept(folder: Path) -> bool:
 
 
 def _add_up(totals: Totals, loss: float, last: Tensor, targets: Tensor) -> None:
-    labels = targets if targets.dim() == 1 else targets.argmax(1)
+    labels = hard(targets)
     totals.loss += loss * len(labels)
     totals.correct += int((last.argmax(1) == labels).sum())
     totals.seen += len(labels)

@@ -83,6 +83,11 @@ def train_base(
     train_set = load(data, data_root, "train")
     test_set = load(data, data_root, "test")
     _require_fitting(train, train_set)
+    require(
+        not train.loss.rate_weight and not train.distillation.wanted,
+        "a base network has no code to make cheaper and no base to learn from",
+        "leave rate and distillation weights to finetune",
+    )
     run = Run(
         model,
         data,
@@ -153,7 +158,7 @@ def finetune(
     run = _open(folder, run)
     if start:
         load_into(model, start, Path(str(init)))
-    return fit(run, folder, model, train_set, test_set, progress, execution)
+    return fit(run, folder, model, train_set, test_set, progress, execution, base)
 
 
 def _require_fitting(train: TrainConfig, samples: SampleSet) -> None:

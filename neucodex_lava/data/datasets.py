@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from neucodex_lava.config import DataConfig
 from neucodex_lava.data.caltech import caltech101
+from neucodex_lava.data.event_datasets import cifar10dvs, dvs128gesture, ncaltech101, nmnist
 from neucodex_lava.data.events import bin_events
 from neucodex_lava.data.files import CIFAR10_CLASSES, read_cifar10, read_mnist
 from neucodex_lava.data.own import own
-from neucodex_lava.data.recordings import cifar10dvs, dvs128gesture, ncaltech101, nmnist
 from neucodex_lava.data.roots import find_root
 from neucodex_lava.data.saccades import saccade_events
 from neucodex_lava.data.sets import EventSet, ImageSet, SampleSet, Split
@@ -88,6 +88,8 @@ def _digits(config: DataConfig, data_root: Path | str | None, split: Split) -> I
 
 def _digitsdvs(config: DataConfig, data_root: Path | str | None, split: Split) -> EventSet:
     digits = _digits(config, data_root, split)
+    if split == "train" and config.train_limit:
+        digits = digits.take(slice(0, config.train_limit))  # the others need not be simulated
     size = config.size or DIGITS_CAMERA
     recordings = saccade_events(digits.images()[:, 0], size, config.encoding.seed, digits.index)
     frames = [bin_events(r, (size, size), config.timesteps, config.bins) for r in recordings]

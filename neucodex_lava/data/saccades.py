@@ -78,50 +78,58 @@ def shifts() -> Floats:
 
 
 def _batch_events(images: Floats, size: int, seed: int, indices: NDArray[np.int64]) -> list[Events]:
-    """Only elementwise arithmetic, so that an image's events do not depend on its batch."""
+    """Only elementwise arithmetic, so that an image's events do not depend on its batch.
+
+    Arrays are flat, of axes y, x, n, with the images last: they lie side by side in memory.
+    """
     words = [
         np.random.Philox(key=np.array([seed % 2**64, i], np.uint64)).random_raw(size * size)
         for i in indices
     ]
-    spread = np.stack(words).reshape(-1, size, size) / 2.0**63 - 1
+    spread = (np.stack(words, axis=-1) / 2.0**63 - 1).ravel()
     up = 1 + CONTRAST * (1 + MISMATCH * spread)
+    margin = (MARGIN, MARGIN)
+    field = np.pad(np.moveaxis(images, 0, -1), (margin, margin, (0, 0)))
     path = shifts()
-    before = _seen(images, size, path[0])
-    reference = before.copy()
-    found: list[tuple[NDArray[np.int64], ...]] = []
+    before = _seen(field, size, path[0])
+    high, low = before * up, before / up
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]] = []
     for step, shift in enumerate(path[1:]):
-        now = _seen(images, size, shift)
-        while True:
-            level = np.where(now > before, reference * up, reference / up)
-            rising = now > before
-            fired = np.where(rising, now >= level, (now < before) & (now <= level))
-            if not fired.any():
-                break
-            n, y, x = np.nonzero(fired)
-            at, start, end = level[fired], before[fired], now[fired]
-            t = (step + np.clip((at - start) / (end - start), 0, 1)) * STEP_US
-            found.append((n, x, y, t.astype(np.int64), rising[fired].astype(np.int64)))
-            reference = np.where(fired, level, reference)
+        now = _seen(field, size, shift)
+        at = np.flatnonzero((now >= high) | (now <= low))
+        while at.size:
+            rising = now[at] >= high[at]
+            level = np.where(rising, high[at], low[at])
+            t = (step + (level - before[at]) / (now[at] - before[at])) * STEP_US
+            found.append((at, t.astype(np.int64), rising))
+            high[at], low[at] = level * up[at], level / up[at]
+            at = at[(now[at] >= high[at]) | (now[at] <= low[at])]
         before = now
-    n, x, y, t, p = (np.concatenate(values) for values in zip(*found))
+    at, t, rising = (np.concatenate(values) for values in zip(*found))
+    y, x, n = np.unravel_index(at, (size, size, len(images)))
     order = np.lexsort((x, y, t, n))
     events = np.empty(len(n), EVENT_DTYPE)
-    for name, values in zip("xytp", (x, y, t, p)):
+    for name, values in zip("xytp", (x, y, t, rising)):
         events[name] = values[order]
-    ends = np.searchsorted(n[order], np.arange(1, len(images)))
-    return np.split(events, ends)
+    return np.split(events, np.searchsorted(n[order], np.arange(1, len(images))))
 
 
-def _seen(images: Floats, size: int, shift: Floats) -> Floats:
-    """What the pixels see, (N, size, size): bilinear, black outside the digit."""
-    side = images.shape[1]
-    padded = np.pad(images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
+def _seen(field: Floats, size: int, shift: Floats) -> Floats:
+    """What the pixels see, flat (size * size * N): bilinear, black outside the digit.
+
+    Args:
+        field: the digits and their margin, (H, W, N).
+        size: of the camera.
+        shift: (x, y).
+    """
+    side = len(field) - 2 * MARGIN
     # The whole field of view is the digit and a pixel of it all around.
     centres = (np.arange(size) + 0.5) * (side + 2) / size - 1.5 + MARGIN
     (x0, fx), (y0, fy) = (_parts(centres + d) for d in shift)
-    top = padded[:, y0][:, :, x0] * (1 - fx) + padded[:, y0][:, :, x0 + 1] * fx
-    below = padded[:, y0 + 1][:, :, x0] * (1 - fx) + padded[:, y0 + 1][:, :, x0 + 1] * fx
-    return DARK + (1 - DARK) * (top * (1 - fy[:, None]) + below * fy[:, None])
+    fx, fy = fx[None, :, None], fy[:, None, None]
+    rows = field[:, x0] * (1 - fx) + field[:, x0 + 1] * fx
+    seen = rows[y0] * (1 - fy) + rows[y0 + 1] * fy
+    return (DARK + (1 - DARK) * seen).ravel()
 
 
 def _parts(place: Floats) -> tuple[NDArray[np.int64], Floats]:

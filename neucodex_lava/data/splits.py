@@ -59,7 +59,8 @@ def held_out(samples: SampleSet, share: float, seed: int) -> NDArray[np.bool_]:
         if size < 2:
             raise DataError(
                 f"{samples.name}: class '{name}' has {size} {'sample' if size == 1 else 'samples'}:"
-                f" it cannot be divided into {100 * (1 - share):.0f} % training and {100 * share:.0f} % test samples",
+                f" it cannot be divided into {100 * (1 - share):.0f} % training and"
+                f" {100 * share:.0f} % test samples",
                 "add samples, or leave the class out with --classes",
             )
     quota = np.clip(np.rint(sizes * share).astype(np.int64), 1, sizes - 1)

@@ -9,9 +9,11 @@ from neucodex_lava.data.saccades import (
     AMPLITUDE,
     CONTRAST,
     DARK,
+    MARGIN,
     MISMATCH,
     SACCADE_US,
     STEP_US,
+    _seen,
     saccade_events,
     shifts,
 )
@@ -50,9 +52,9 @@ def test_a_pixel_answers_each_time_log_intensity_moved_by_its_threshold() -> Non
     assert events_of(image[None], size=256)
     (events,) = events_of(image[None])
     path = shifts()
-    from neucodex_lava.data.saccades import _seen  # what the pixels see is not in question here
-
-    seen = np.stack([_seen(image[None].astype(float), 16, s)[0] for s in path])
+    # what the pixels see is not in question here
+    field = np.pad(image.astype(float), MARGIN)[..., None]
+    seen = np.stack([_seen(field, 16, shift).reshape(16, 16) for shift in path])
     assert DARK <= seen.min() < seen.max() <= 1
     log = np.log(seen)
     raw = np.random.Philox(key=np.array([0, 0], np.uint64)).random_raw(256)

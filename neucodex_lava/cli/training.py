@@ -103,6 +103,10 @@ class Training(Command):
 
     def finish(self, folder: Path, run: Any) -> int:
         """Print how the run ended."""
+        from neucodex_lava.training.distributed import is_first_process
+
+        if not is_first_process():
+            return 0
         last = run.history[-1]
         result = {
             "run": str(folder.resolve()),

@@ -11,6 +11,7 @@ from torch import nn
 from neucodex_lava.data import SampleSet
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.training.batches import ordered_batches
+from neucodex_lava.training.distributed import World
 from neucodex_lava.training.prefetch import prefetched
 from neucodex_lava.training.runs import Run
 
@@ -51,7 +52,8 @@ def accuracy(model: SplitModel, run: Run, samples: SampleSet) -> float:
     """Share of samples whose largest y(T) is their class; leaves the model in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
-    correct = 0
-    for x, labels in prefetched(ordered_batches(samples, run.data, EVALUATION_BATCH)):
+    world, correct = World.current(), 0
+    share = samples.take(np.arange(world.rank, len(samples), world.size))
+    for x, labels in prefetched(ordered_batches(share, run.data, EVALUATION_BATCH)):
         correct += int((model(x.to(device))[-1].argmax(1).cpu() == labels).sum())
-    return correct / len(samples)
+    return world.sum(correct)[0] / len(samples)

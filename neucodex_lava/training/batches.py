@@ -14,24 +14,39 @@ from torch import Tensor
 from neucodex_lava.config import DataConfig, TrainConfig
 from neucodex_lava.data import ImageSet, SampleSet, encode
 from neucodex_lava.training.augmentation import augmented, mixed
+from neucodex_lava.training.distributed import World
 from neucodex_lava.training.event_augmentation import augmented_events
 
+ALONE = World()
 Batch = tuple[Tensor, Tensor]
 """Input (T, N, C, H, W) float32; labels int64 (N,), or probabilities of the classes float32 (N, K)."""
 
 
 def train_batches(
-    samples: SampleSet, data: DataConfig, train: TrainConfig, epoch: int
+    samples: SampleSet, data: DataConfig, train: TrainConfig, epoch: int, world: World = ALONE
 ) -> Iterator[Batch]:
-    """Shuffled and augmented batches; the last one is dropped when smaller than half a batch."""
-    rng = np.random.Generator(np.random.Philox(key=[train.seed % 2**64, epoch]))
+    """Shuffled and augmented batches; the last one is dropped when smaller than half a batch.
+
+    Args:
+        samples: what is trained on.
+        data: how they become inputs.
+        train: batch size, augmentation, seed.
+        epoch: from 0.
+        world: the processes that share each batch; each gets every so manieth sample of it, as many as
+            the others, and augments them by chance of its own.
+    """
+    generator = np.random.Philox(key=[train.seed % 2**64, epoch])
+    rng = np.random.Generator(generator)
     order = rng.permutation(len(samples))
+    if world.size > 1:
+        rng = np.random.Generator(generator.jumped(1 + world.rank))
     size = train.batch_size
     for first in range(0, len(order), size):
         rows = order[first : first + size]
-        if len(rows) < size / 2 and first > 0:
+        if len(rows) < max(size / 2, world.size) and first > 0:
             return
-        yield _batch(samples, rows, data, train, rng)
+        shared = len(rows) // world.size * world.size
+        yield _batch(samples, rows[world.rank : shared : world.size], data, train, rng)
 
 
 def _batch(

@@ -33,11 +33,16 @@ from neucodex_lava.training.checkpoints import (
     set_phase,
 )
 from neucodex_lava.training.distillation import Distillation
+from neucodex_lava.training.distributed import World, device_of
 from neucodex_lava.training.forward import Forward
 from neucodex_lava.training.objective import Objective, hard
 from neucodex_lava.training.optimisation import learning_rate, make_optimiser, set_learning_rate
 from neucodex_lava.training.prefetch import prefetched
 from neucodex_lava.training.runs import EpochRecord, Run, write_run
+
+
+def silent_line(line: str) -> None:
+    """Nothing told."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +58,10 @@ class Execution:
 
     device: DeviceName = "auto"
     save_minutes: float = 10.0
-    say: Callable[[str], None] = lambda line: None
+    say: Callable[[str], None] = silent_line
 
     def __post_init__(self) -> None:
         require(self.save_minutes >= 0, f"save_minutes {self.save_minutes} is negative")
-        require(
-            self.device != "cuda" or torch.cuda.is_available(),
-            "this machine has no CUDA device that torch can use",
-            "choose --device cpu or auto",
-        )
-
-    def torch_device(self) -> torch.device:
-        """The device itself."""
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 HERE = Execution()
@@ -106,13 +100,20 @@ def fit(
     config = run.train
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = execution.torch_device()
+    world, device = World.current(), device_of(execution.device)
+    say = execution.say if world.first else silent_line
+    progress = progress if world.first else silent
+    require(
+        config.batch_size % world.size == 0,
+        f"batch size {config.batch_size} cannot be shared equally by {world.size} processes",
+        "choose a multiple of the number of processes",
+    )
     model.to(device)
     for network in (model, base):
         if network:
             network.set_precision(getattr(torch, config.precision))
-    forward = Forward(
-        model, potentials=config.loss.rcs_weight > 0, recompute=config.checkpoint_blocks
+    forward = world.share(
+        Forward(model, potentials=config.loss.rcs_weight > 0, recompute=config.checkpoint_blocks)
     )
     distillation = None
     if base and run.bottleneck and config.distillation.wanted:
@@ -143,8 +144,9 @@ def fit(
             calibrate_batch_norm(model, run, train_set)
             if config.epochs:
                 run = replace(run, float_accuracy=accuracy(model, run, test_set))
-                write_run(folder, run)
-                execution.say(f"{title}: float network, test {run.float_accuracy:.2%}")
+                if world.first:
+                    write_run(folder, run)
+                say(f"{title}: float network, test {run.float_accuracy:.2%}")
             first, _ = next(ordered_batches(train_set, run.data, config.batch_size))
             model.quantise(first.to(device))
             optimiser = make_optimiser(model, config)
@@ -152,7 +154,7 @@ def fit(
 
         model.train()
         saved_at = time.perf_counter()
-        rest = islice(train_batches(train_set, run.data, config, at.epoch), at.step, None)
+        rest = islice(train_batches(train_set, run.data, config, at.epoch, world), at.step, None)
         with contextlib.closing(prefetched(rest)) as batches:
             for x, targets in batches:
                 set_learning_rate(optimiser, learning_rate(config, at.epoch + at.step / steps))
@@ -168,14 +170,16 @@ def fit(
                     average.update(model)
 
                 at.step += 1
-                _add_up(at.totals, float(loss.detach()), sent.outputs[-1].detach(), targets)
+                _add_up(at.totals, loss.detach(), sent.outputs[-1].detach(), targets, world)
                 progress(title, at.epoch * steps + at.step, run.total_epochs * steps)
-                if 0 < 60 * execution.save_minutes < time.perf_counter() - saved_at:
+                due = 0 < 60 * execution.save_minutes < time.perf_counter() - saved_at
+                if due and world.first:
                     at.totals.seconds = time.perf_counter() - started
                     save_checkpoint(folder, at, model, optimiser, average)
                     saved_at = time.perf_counter()
 
         totals, judged = at.totals, average.model if average else model
+        world.same_buffers(judged)
         at = Position(at.epoch + 1)
         found = accuracy(judged, run, monitored(test_set, at.epoch == run.total_epochs))
         record = EpochRecord(
@@ -187,10 +191,11 @@ def fit(
             seconds=time.perf_counter() - started,
         )
         run = replace(run, history=(*run.history, record))
-        # In this order: a checkpoint is never ahead of the history, which is cut to it on resuming.
-        write_run(folder, run)
-        save_checkpoint(folder, at, model, optimiser, average)
-        execution.say(f"{title}: {_line(record, run.total_epochs)}")
+        if world.first:
+            # In this order: a checkpoint is never ahead of the history, which is cut to it on resuming.
+            write_run(folder, run)
+            save_checkpoint(folder, at, model, optimiser, average)
+        say(f"{title}: {_line(record, run.total_epochs)}")
 
     if average:
         model.load_state_dict(average.model.state_dict())
@@ -218,11 +223,13 @@ def _kept(folder: Path) -> bool:
     return (folder / CHECKPOINT_FILE).is_file()
 
 
-def _add_up(totals: Totals, loss: float, last: Tensor, targets: Tensor) -> None:
+def _add_up(totals: Totals, loss: Tensor, last: Tensor, targets: Tensor, world: World) -> None:
     labels = hard(targets)
-    totals.loss += loss * len(labels)
-    totals.correct += int((last.argmax(1) == labels).sum())
-    totals.seen += len(labels)
+    correct = int((last.argmax(1) == labels).sum())
+    sums = world.sum(float(loss) * len(labels), correct, len(labels))
+    totals.loss += sums[0]
+    totals.correct += int(sums[1])
+    totals.seen += int(sums[2])
 
 
 def _line(record: EpochRecord, epochs: int) -> str:

@@ -19,6 +19,7 @@ from neucodex_lava.data import ImageSet, SampleSet, direct_bits, load
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import WEIGHT_MAX
 from neucodex_lava.models.bottleneck import insert_bottleneck
+from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
 from neucodex_lava.training.checkpoints import (
@@ -28,6 +29,7 @@ from neucodex_lava.training.checkpoints import (
     read_checkpoint,
     weights_of,
 )
+from neucodex_lava.training.distributed import World, joined
 from neucodex_lava.training.loop import HERE, Execution, fit
 from neucodex_lava.training.runs import RUN_FILE, Run, load_model, read_run, write_run
 
@@ -97,13 +99,11 @@ def train_base(
         init=str(init) if init else None,
         command=command,
     )
-    run, start = _start(run, folder)
-    run = _open(folder, run)
     torch.manual_seed(train.seed)
     network = run.build()
-    if start:
-        load_into(network, start, Path(str(init)))
-    return fit(run, folder, network, train_set, test_set, progress, execution)
+    with joined(execution.device):
+        run = _prepared(run, folder, network)
+        return fit(run, folder, network, train_set, test_set, progress, execution)
 
 
 def finetune(
@@ -154,11 +154,23 @@ def finetune(
     train_set = load(run.data, data_root, "train")
     test_set = load(run.data, data_root, "test")
     _require_fitting(train, train_set)
+    with joined(execution.device):
+        run = _prepared(run, folder, model)
+        return fit(run, folder, model, train_set, test_set, progress, execution, base)
+
+
+def _prepared(run: Run, folder: Path, model: SplitModel) -> Run:
+    """The run in its folder, its model with the weights that it starts from."""
     run, start = _start(run, folder)
+    world = World.current()
+    if not world.first:
+        world.wait()  # until the first has written run.json
     run = _open(folder, run)
+    if world.first:
+        world.wait()
     if start:
-        load_into(model, start, Path(str(init)))
-    return fit(run, folder, model, train_set, test_set, progress, execution, base)
+        load_into(model, start, Path(str(run.init)))
+    return run
 
 
 def _require_fitting(train: TrainConfig, samples: SampleSet) -> None:

@@ -10,7 +10,9 @@ import pytest
 from neucodex_lava.cli.main import COMMANDS, parse
 from neucodex_lava.errors import ConfigError
 
-VERBS = "demo train finetune export verify simulate serve infer evaluate sweep energy report"
+VERBS = (
+    "demo train finetune export verify simulate serve infer evaluate sweep energy report reproduce"
+)
 
 
 def neucodex(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -55,6 +57,8 @@ BAD = {
     "negative cutout": (["train", "--cutout", "-2"], "cutout -2 is negative"),
     "cutout of drawings": (["train", "--cutout", "2"], "for photographs, and digits holds none"),
     "no such start": (["train", "--init", "x"], "'x' is not a run"),
+    "reproduce what": (["reproduce", "table9"], "table9"),
+    "reproduce nothing": (["reproduce", "table1", "--exports", "x"], "'x' is not a folder"),
     "negative epochs": (["train", "--epochs", "-1"], "epochs is -1"),
     "not a split point": (["finetune", "x", "--split", "blue"], "'blue' is not a split point"),
     "split point 0": (["finetune", "x", "--split", "SP0"], "'SP0' is not a split point"),

@@ -87,6 +87,7 @@ def test_every_other_verb(released: Path, tmp_path: Path) -> None:
         (["evaluate", sp1, "--samples", 8, "--confirm", 2, "--out", report], "rows"),
         (["sweep", released, "--samples", 8, "--confirm", 0, "--out", report], "rows"),
         (["report", report / "results.json", "--out", tmp_path / "again"], "report"),
+        (["reproduce", "table1", "--exports", released, "--samples", 8, "--out", report], "groups"),
         (["doctor"], "ok"),
         (["bench", "bridge"], "cases"),
     ]

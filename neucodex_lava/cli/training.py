@@ -136,13 +136,18 @@ class Train(Training, DataOptions):
     """Architecture: resnet-small, resnet18 or vgg16."""
     width: float = 1.0
     """Factor on all channel counts, e.g. 0.25."""
+    head: str | None = None
+    """Split point up to which the network has another width, e.g. SP3: a narrower edge head."""
+    head_width: float = 1.0
+    """Factor on the channel counts of that head, e.g. 0.5."""
     epochs: int = 60
     qat_epochs: int = 10
     lr: float = TrainConfig.lr
 
     def run(self) -> int:
         """Train."""
-        model = architecture(self.arch, self.width)
+        head = parse_split(self.head) if self.head else 0
+        model = architecture(self.arch, self.width, head, self.head_width)
         data = self.data_config()
         config = self.train_config()
         folder = self.out or Path("runs") / f"{model.architecture}-{self.dataset}" / "base"

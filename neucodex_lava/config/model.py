@@ -10,6 +10,23 @@ from neucodex_lava.config.checking import require
 from neucodex_lava.config.own import OwnConfig
 
 
+def scaled(width: int, factor: float) -> int:
+    """A number of channels times a factor, rounded to a multiple of 4."""
+    return width if factor == 1 else max(4, round(width * factor / 4) * 4)
+
+
+def _check_head(head: int, factor: float, split_points: int) -> None:
+    require(
+        0 <= head <= split_points, f"head SP{head} does not exist, the last is SP{split_points}"
+    )
+    require(0 < factor <= 4, f"head width {factor} is outside (0, 4]")
+    require(
+        head > 0 or factor == 1,
+        f"head width {factor:g} of no head",
+        "say where the head ends, for example --head SP3",
+    )
+
+
 @dataclass(frozen=True)
 class ResNetConfig:
     """A spiking ResNet: a stem, then stages of residual blocks joined by membrane current.
@@ -19,12 +36,16 @@ class ResNetConfig:
         widths: output channels of each stage.
         blocks: residual blocks of each stage; all but the first stage halve height and width.
         stem_stride: stride of the stem's 3x3 convolution.
+        head: i of SPi, up to which blocks have another width (0: none).
+        head_width: factor on the channels of those blocks and of the stem.
     """
 
     architecture: str
     widths: tuple[int, ...]
     blocks: tuple[int, ...]
     stem_stride: int = 1
+    head: int = 0
+    head_width: float = 1.0
 
     def __post_init__(self) -> None:
         require(len(self.widths) >= 1, "a ResNet needs at least one stage")
@@ -35,6 +56,11 @@ class ResNetConfig:
         require(min(self.widths) >= 1, f"stage widths {self.widths} must be at least 1")
         require(min(self.blocks) >= 1, f"blocks per stage {self.blocks} must be at least 1")
         require(self.stem_stride in (1, 2, 4), f"stem stride {self.stem_stride} is not 1, 2 or 4")
+        _check_head(self.head, self.head_width, self.split_points)
+
+    def width_of(self, number: int, width: int) -> int:
+        """Channels of split point `number` (0: the stem), in a stage of this width."""
+        return scaled(width, self.head_width) if number <= self.head else width
 
     @property
     def split_points(self) -> int:
@@ -52,12 +78,16 @@ class VGGConfig:
         convolutions: convolutions of each stage; the last one halves height and width, which in the
             original the max pooling behind it did.
         stem_stride: stride of the first convolution.
+        head: i of SPi, up to which convolutions have another width (0: none).
+        head_width: factor on the channels of those convolutions.
     """
 
     architecture: str
     widths: tuple[int, ...]
     convolutions: tuple[int, ...]
     stem_stride: int = 1
+    head: int = 0
+    head_width: float = 1.0
 
     def __post_init__(self) -> None:
         require(len(self.widths) >= 1, "a VGG needs at least one stage")
@@ -71,6 +101,11 @@ class VGGConfig:
             f"convolutions per stage {self.convolutions} must be at least 1",
         )
         require(self.stem_stride in (1, 2, 4), f"stem stride {self.stem_stride} is not 1, 2 or 4")
+        _check_head(self.head, self.head_width, self.split_points)
+
+    def width_of(self, number: int, width: int) -> int:
+        """Channels of split point `number` (0: the stem), in a stage of this width."""
+        return scaled(width, self.head_width) if number <= self.head else width
 
     @property
     def split_points(self) -> int:
@@ -88,14 +123,22 @@ RESNETS: Mapping[str, ResNetConfig] = {
 VGGS: Mapping[str, VGGConfig] = {
     "vgg16": VGGConfig("vgg16", (64, 128, 256, 512, 512), convolutions=(2, 2, 3, 3, 3)),
 }
-ARCHITECTURES: Mapping[str, ModelConfig] = {**RESNETS, **VGGS}
+ARCHITECTURES: Mapping[str, ResNetConfig | VGGConfig] = {**RESNETS, **VGGS}
 
 
-def architecture(name: str, width: float = 1.0) -> ModelConfig:
+def architecture(
+    name: str, width: float = 1.0, head: int = 0, head_width: float = 1.0
+) -> ModelConfig:
     """A named architecture, its widths multiplied by `width` (rounded to multiples of 4).
 
+    Args:
+        name: of the architecture.
+        width: factor on all channels.
+        head: i of SPi, up to which channels are multiplied by `head_width` as well (0: none).
+        head_width: that factor.
+
     Raises:
-        ConfigError: unknown name, or a width outside (0, 4].
+        ConfigError: unknown name, a width outside (0, 4], or a head that does not exist.
     """
     require(
         name in ARCHITECTURES,
@@ -104,10 +147,14 @@ def architecture(name: str, width: float = 1.0) -> ModelConfig:
     )
     require(0 < width <= 4, f"width {width} is outside (0, 4]")
     base = ARCHITECTURES[name]
-    if width == 1:
-        return base
-    widths = tuple(max(4, round(w * width / 4) * 4) for w in base.widths)
-    return dataclasses.replace(base, widths=widths, architecture=f"{name}-w{width:g}")
+    if width != 1:
+        name = f"{name}-w{width:g}"
+    if head_width != 1:
+        name = f"{name}-h{head_width:g}sp{head}"
+    widths = tuple(scaled(w, width) for w in base.widths)
+    return dataclasses.replace(
+        base, architecture=name, widths=widths, head=head, head_width=head_width
+    )
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,16 @@ def build_resnet(
     Raises:
         ConfigError: the input is too small for the network's strides.
     """
-    stem = Synapses(INPUT, "conv", input_shape, config.widths[0], stride=config.stem_stride)
+    channels = config.width_of(0, config.widths[0])
+    stem = Synapses(INPUT, "conv", input_shape, channels, stride=config.stem_stride)
     blocks = [SpikingBlock("stem", [stem])]
     source, shape = "stem", blocks[0].shape
     split_points: dict[int, int] = {}
     number = 0
-    for stage, (width, count) in enumerate(zip(config.widths, config.blocks)):
+    for stage, (stage_width, count) in enumerate(zip(config.widths, config.blocks)):
         for i in range(count):
             number += 1
+            width = config.width_of(number, stage_width)
             stride = 2 if stage > 0 and i == 0 else 1
             if min(shape[1:]) < stride:
                 raise ConfigError(

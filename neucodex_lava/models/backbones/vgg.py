@@ -32,9 +32,10 @@ def build_vgg(
     source, shape = INPUT, input_shape
     blocks: list[SpikingBlock] = []
     split_points: dict[int, int] = {}
-    for width, count in zip(config.widths, config.convolutions):
+    for stage_width, count in zip(config.widths, config.convolutions):
         for i in range(count):
             number = len(blocks) + 1
+            width = config.width_of(number, stage_width)
             halves = i == count - 1
             stride = (2 if halves else 1) * (config.stem_stride if number == 1 else 1)
             if min(shape[1:]) < stride:

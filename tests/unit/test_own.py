@@ -10,8 +10,10 @@ import torch
 
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
+from neucodex_lava.config import OwnLayer
 from neucodex_lava.models.backbones.build import build_base
 from neucodex_lava.models.imported import read_blocks
+from neucodex_lava.models.own import OwnBlock, OwnSynapses
 from neucodex_lava.models.slayer import block as cuba_block
 from neucodex_lava.models.slayer import norm as cuba_norm
 from neucodex_lava.models.split import SplitModel
@@ -157,3 +159,38 @@ def test_every_layer_spikes_as_in_slayer(seed: int) -> None:
     factor = 1.0 if isinstance(blocks[-1], cuba_block.Affine) else 8.0
     # An output that is delayed reaches the readout as late as it leaves the network.
     assert np.array_equal(logits, factor * summed)
+
+
+@pytest.mark.parametrize("theta", [3, 7, 77, 80, 1001, 4095])
+def test_weights_between_two_steps_are_rounded_as_slayer_rounds_them(theta: int) -> None:
+    weights = torch.arange(-300, 301) / 64
+    weights[::3] += 1e-6
+    layer: Any = cuba_block.Dense(
+        {"threshold": theta / 64, "current_decay": 1.0, "voltage_decay": 0.5}, 601, 1
+    )
+    layer.synapse.weight.data = weights.reshape(1, -1, 1, 1, 1)
+    output = cuba_block.Dense({"threshold": 1.0, "current_decay": 1, "voltage_decay": 1}, 1, 1)
+    net = to_integer_net(imported([layer, output], (601, 1, 1), 4))
+    expected = 64 * layer.synapse.pre_hook_fx(layer.synapse.weight)
+    assert net.nodes[0].neuron.threshold == theta
+    assert np.array_equal(
+        net.nodes[0].connections[0].weight.ravel(), expected.detach().numpy().ravel()
+    )
+    assert expected.abs().max() == 256
+
+
+def test_gradients_pass_through_the_current_as_in_slayer() -> None:
+    torch.manual_seed(0)
+    layer = OwnLayer("a", "dense", 8, current_decay=410, voltage_decay=123)
+    block = OwnBlock(layer, OwnSynapses("input", (6, 1, 1), layer), readout=False, timesteps=7)
+    x, of_spikes = (torch.rand(7, 5, 6, 1, 1) < 0.5).float(), torch.randn(7, 5, 8, 1, 1)
+    weight = block.links()[0].synapse.weight
+    ours = block({"input": x})
+    (gradient,) = torch.autograd.grad((ours * of_spikes).sum(), weight)
+    drive = torch.einsum("tnchw,oc->not", x, weight.reshape(8, 6))
+    theirs = block.neuron(drive)
+    assert torch.equal(ours[..., 0, 0].permute(1, 2, 0), theirs)
+    spikes = of_spikes[..., 0, 0].permute(1, 2, 0)
+    (expected,) = torch.autograd.grad((theirs * spikes).sum(), weight)
+    assert float(expected.abs().max()) > 1
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5)

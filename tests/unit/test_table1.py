@@ -116,6 +116,25 @@ def test_recorded_seeds_stand_beside_the_papers_figures(tmp_path: Path) -> None:
     assert made.missing == ("vgg16 on cifar10: no bundle of ours",)
 
 
+@pytest.mark.parametrize(
+    ("name", "architecture", "width", "head"),
+    [
+        ("vgg16", "vgg16", 1.0, ""),
+        ("vgg16-w0.25", "vgg16", 0.25, ""),
+        ("resnet18-h0.5sp3", "resnet18", 1.0, "head to SP3 times 0.5"),
+        ("resnet18-w0.5-h0.5sp3", "resnet18", 0.5, "head to SP3 times 0.5"),
+        ("my-net", "my-net", 1.0, ""),
+    ],
+)
+def test_a_name_says_width_and_head(
+    name: str, architecture: str, width: float, head: str, tmp_path: Path
+) -> None:
+    (group,) = make_table1(family(tmp_path / "a", architecture=name), run=False).groups
+    assert (group.architecture, group.width, group.head) == (architecture, width, head)
+    assert head in group.title
+    assert not head or f"{head} (paper: full)" in group.differs
+
+
 def test_without_its_dataset_a_family_shows_what_is_recorded_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

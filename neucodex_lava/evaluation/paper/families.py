@@ -22,7 +22,7 @@ from neucodex_lava.progress import Progress, silent
 from neucodex_lava.report.results import Results, Row
 
 ENERGY_MODEL = "paper-23pJ"
-WIDTH = re.compile(r"(?P<name>.+)-w(?P<width>[0-9.]+)")
+NAME = re.compile(r"(?P<name>.+?)(-w(?P<width>[0-9.]+))?(-h(?P<head>[0-9.]+)sp(?P<split>[0-9]+))?")
 UNCUT = {EDGE_ONLY: "F-B", EDGE_ONLY_DYNAMIC: "D-B"}
 """The base as a whole on the edge is F-B and D-B uncut: its answers do not depend on the cut."""
 
@@ -76,14 +76,24 @@ class Family:
     @property
     def architecture(self) -> str:
         """Its name without the width."""
-        found = WIDTH.fullmatch(self.base.manifest.architecture)
-        return found["name"] if found else self.base.manifest.architecture
+        return self._name()["name"]
 
     @property
     def width(self) -> float:
         """Factor on all channel counts."""
-        found = WIDTH.fullmatch(self.base.manifest.architecture)
-        return float(found["width"]) if found else 1.0
+        return float(self._name()["width"] or 1)
+
+    @property
+    def head(self) -> str:
+        """In words, where the edge head is narrower (or wider) than the rest; else empty."""
+        name = self._name()
+        return f"head to SP{name['split']} times {name['head']}" if name["head"] else ""
+
+    def _name(self) -> re.Match[str]:
+        name = self.base.manifest.architecture
+        found = NAME.fullmatch(name.replace("\n", " "))
+        assert found is not None, "any line is a name"
+        return found
 
     @property
     def coding(self) -> str:

@@ -132,7 +132,7 @@ def markdown_rows(group: TableGroup) -> list[str]:
 def comma_separated(table: Table1) -> str:
     """As CSV with plain numbers, one line for each configuration."""
     out = io.StringIO()
-    of_group = ("architecture", "width", "dataset", "t_max", "coding")
+    of_group = ("architecture", "width", "head", "dataset", "t_max", "coding")
     of_row = list(TableRow.__dataclass_fields__)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*of_group, "seed_numbers", *of_row])

@@ -64,7 +64,8 @@ class TableGroup:
     """One kind of network: architecture, width, dataset, T_max and coding, in one or more seeds.
 
     Attributes:
-        architecture, width, dataset, t_max, coding: which.
+        architecture, width, head, dataset, t_max, coding: which; head is empty unless the edge head
+            has a width of its own.
         seeds: of the training runs.
         folders: of the families.
         differs: how its conditions differ from the paper's, and what we do not know of them.
@@ -73,6 +74,7 @@ class TableGroup:
 
     architecture: str
     width: float
+    head: str
     dataset: str
     t_max: int
     coding: str
@@ -86,8 +88,9 @@ class TableGroup:
         """In one line."""
         seeds = ", ".join(map(str, self.seeds))
         many = "seeds" if len(self.seeds) > 1 else "seed"
+        width = f"width {self.width:g}" + (f", {self.head}" if self.head else "")
         return (
-            f"{self.architecture}, width {self.width:g}, {self.dataset}, T_max {self.t_max},"
+            f"{self.architecture}, {width}, {self.dataset}, T_max {self.t_max},"
             f" {self.coding} input, {many} {seeds}"
         )
 
@@ -169,6 +172,7 @@ def _group(members: Sequence[tuple[Family, list[Cell]]], paper: PaperTable) -> T
     return TableGroup(
         family.architecture,
         family.width,
+        family.head,
         manifest.dataset,
         manifest.t_max,
         family.coding,
@@ -215,6 +219,8 @@ def _differs(family: Family, paper: PaperTable) -> list[str]:
     found: list[str] = []
     if family.width != paper.width:
         found.append(f"width {family.width:g} (paper: full)")
+    if family.head:
+        found.append(f"{family.head} (paper: full)")
     name = manifest.encoding["name"]
     if name == "direct":
         found.append(f"direct input of {manifest.input_bits} bits (paper: {paper.encoding} coding)")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import recording_files as rec
 from neucodex_lava.config import DataConfig, EncodingConfig
 from neucodex_lava.data import EventSet, load
 from neucodex_lava.data.events import bin_events
-from neucodex_lava.errors import DataError, NeucodexError
+from neucodex_lava.errors import DataError, MissingDependencyError, NeucodexError
 
 ROOT = os.environ.get("NEUCODEX_DATA", "")
 needs_data = pytest.mark.skipif(not ROOT, reason="NEUCODEX_DATA names no data root")
@@ -270,6 +271,14 @@ def test_damaged_gestures(damage: Damage, message: str, tmp_path: Path) -> None:
     rec.write_gestures(tmp_path)
     damage(tmp_path)
     fails(config("dvs128gesture"), tmp_path, message)
+
+
+def test_a_reader_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rec.write_cifar10dvs(tmp_path)
+    monkeypatch.setitem(sys.modules, "aedat", None)
+    with pytest.raises(MissingDependencyError, match="read by the package 'aedat'") as caught:
+        load(config("cifar10dvs"), tmp_path)
+    assert caught.value.hint == "pip install aedat"
 
 
 def test_sizes_and_splits_that_are_not(tmp_path: Path) -> None:

@@ -87,12 +87,11 @@ def main() -> None:
     network = Network()
     print(f"SLAYER's own accuracy: {train(network, options.epochs):.4f}")
     options.out.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), options.out / "network.pt")
+    checkpoint = options.out / "network.pt"
+    torch.save(network.state_dict(), checkpoint)
 
     # From here on: your own code and your checkpoint.
-    import_blocks(
-        Network(), options.out / "base", data=DATA, checkpoint=options.out / "network.pt", name="mine"
-    )
+    import_blocks(Network(), options.out / "base", data=DATA, checkpoint=checkpoint, name="mine")
 
 
 if __name__ == "__main__":

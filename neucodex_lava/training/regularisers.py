@@ -52,7 +52,9 @@ class SynOpTerm:
                 if link.source == INPUT:
                     continue
                 device = next(model.parameters()).device
-                spikes = torch.ones((1, 1, *link.source_shape), device=device, requires_grad=True)
+                # As many timesteps as there are: delayed synapses of a user's own network need them.
+                shape = (model.timesteps, 1, *link.source_shape)
+                spikes = torch.ones(shape, device=device, requires_grad=True)
                 weight = (
                     torch.ones(())
                     if link.synapse is None

@@ -12,6 +12,7 @@ from neucodex_lava.config import (
     BottleneckConfig,
     DataConfig,
     ModelConfig,
+    OwnConfig,
     TrainConfig,
     require,
 )
@@ -84,7 +85,7 @@ def train_base(
     """
     train_set = load(data, data_root, "train")
     test_set = load(data, data_root, "test")
-    _require_fitting(train, train_set)
+    _require_fitting(train, train_set, model)
     require(
         not train.loss.rate_weight and not train.distillation.wanted,
         "a base network has no code to make cheaper and no base to learn from",
@@ -153,7 +154,7 @@ def finetune(
     model = insert_bottleneck(base, bottleneck)
     train_set = load(run.data, data_root, "train")
     test_set = load(run.data, data_root, "test")
-    _require_fitting(train, train_set)
+    _require_fitting(train, train_set, run.model)
     with joined(execution.device):
         run = _prepared(run, folder, model)
         return fit(run, folder, model, train_set, test_set, progress, execution, base)
@@ -173,8 +174,13 @@ def _prepared(run: Run, folder: Path, model: SplitModel) -> Run:
     return run
 
 
-def _require_fitting(train: TrainConfig, samples: SampleSet) -> None:
-    """What the recipe asks for can be done to such samples."""
+def _require_fitting(train: TrainConfig, samples: SampleSet, model: ModelConfig) -> None:
+    """What the recipe asks for can be done to such samples and such a network."""
+    require(
+        not train.loss.rcs_weight or not isinstance(model, OwnConfig),
+        "the regulariser RCS knows neurons without current memory only, an own network may have others",
+        "leave --rcs-weight out",
+    )
     options = train.augmentation
     pictures = isinstance(samples, ImageSet)
     require(

@@ -23,7 +23,7 @@ from neucodex_lava.integer_net import (
     Shape,
 )
 from neucodex_lava.models.blocks import HEADROOM, SpikingBlock, Synapses, round_straight_through
-from neucodex_lava.models.neurons import DECAY_ONE, Part, norm_lif, slayer_neuron
+from neucodex_lava.models.neurons import DECAY_ONE, Part, slayer_neuron
 from neucodex_lava.models.slayer import cuba, shift
 from neucodex_lava.models.slayer import synapse as slayer_synapse
 from neucodex_lava.models.split import SplitModel
@@ -82,8 +82,7 @@ class OwnSynapses(Synapses):
         return cast("Shape", tuple(out.shape[1:]))
 
     def apply(self, x: Tensor, weight: Tensor, *, exact: bool = False) -> Tensor:
-        """As in `Synapses`, in float32 always."""
-        x = self.arriving(x)
+        """As in `Synapses`, in float32 always; `x` has arrived already."""
         if self.kind == "dense":
             return super().apply(x, weight, exact=exact)
         # Of one channel, memory can look like channels last too: torch 2.3 then leaves sums unwritten.
@@ -180,19 +179,18 @@ class OwnBlock(SpikingBlock):
             return super().choose_gain(input_bits, measured)
         return math.floor(2 * limit) / 2
 
-    def forward(self, values: dict[str, Tensor]) -> Tensor:
-        """As in `SpikingBlock`, with the current's memory."""
-        if self.readout or self.layer.current_decay == DECAY_ONE:
-            return super().forward(values)
+    def parts(self, values: dict[str, Tensor]) -> list[Part]:
+        """As in `SpikingBlock`, after the delays, and with the current's memory."""
         (link,) = self.links()
-        x = values[link.source]
-        if self.integer:
-            z = round_straight_through(link.apply(x, self.integer_weights(link), exact=True))
-            bias = self.integer_bias()
-        else:
-            z, bias = link.apply(x, link.fold()[0]), link.bias
-        current = cast("Tensor", _Current.apply(z, self.layer.current_decay, self.lif.scale))
-        return norm_lif([Part(current, bias=bias)], self.lif, dtype=link.dtype)
+        assert isinstance(link, OwnSynapses)
+        (part,) = super().parts({link.source: link.arriving(values[link.source])})
+        if self.readout or self.layer.current_decay == DECAY_ONE:
+            return [part]
+        z = round_straight_through(part.z) if self.integer else part.z
+        states = cast("Tensor", _Current.apply(z, self.layer.current_decay, self.lif.scale))
+        # In state units, so that they are integers like any other sums.
+        unit = torch.full((self.shape[0],), 1 / self.lif.scale, device=z.device)
+        return [Part(states, scale=unit, bias=part.bias)]
 
     def forward_slayer(self, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """As in `SpikingBlock`, delays by SLAYER's own shift in time."""
@@ -205,7 +203,7 @@ class OwnBlock(SpikingBlock):
 
 
 class _Current(torch.autograd.Function):
-    """SLAYER's synaptic current u[t] = trunc(u[t-1] (4096 - decay) / 4096) + trunc(s x[t]), over s.
+    """SLAYER's current in state units: u[t] = trunc(u[t-1] (4096 - decay) / 4096) + trunc(s x[t]).
 
     As in SLAYER, the gradient passes through time by the decay alone.
     """
@@ -213,17 +211,18 @@ class _Current(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, decay: int, scale: float) -> Tensor:
         ctx.keep = keep = (DECAY_ONE - decay) / DECAY_ONE
+        ctx.scale = scale
         current = torch.empty_like(x)
         u = torch.zeros_like(x[0])
         for t in range(len(x)):
             # 24 bits of state times 12 of decay need float64.
             u = torch.trunc(u.double() * keep).float() + torch.trunc(x[t] * scale)
-            current[t] = u / scale
+            current[t] = u
         return current
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        grad = grads[0].clone()
+        grad = grads[0] * ctx.scale
         for t in range(len(grad) - 2, -1, -1):
             grad[t].add_(grad[t + 1], alpha=ctx.keep)
         return grad, None, None

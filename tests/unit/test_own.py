@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from neucodex_lava import accelerate
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.config import OwnLayer
@@ -18,6 +19,8 @@ from neucodex_lava.models.slayer import block as cuba_block
 from neucodex_lava.models.slayer import norm as cuba_norm
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.quantize import to_integer_net
+from neucodex_lava.training.forward import Forward
+from neucodex_lava.training.regularisers import SynOpTerm
 
 Shape = tuple[int, int, int]
 
@@ -141,7 +144,11 @@ def test_every_layer_spikes_as_in_slayer(seed: int) -> None:
     model = imported(blocks, shape, timesteps)
     ours = model.run_slayer(inputs)
     twin = run_twin(Executor(to_integer_net(model)), inputs, count=False, record=True)
-    fast = model.run(torch.from_numpy(np.moveaxis(inputs, -1, 0).copy()).float())[1]
+    x = torch.from_numpy(np.moveaxis(inputs, -1, 0).copy()).float()
+    fast = model.run(x)[1]
+    slow = Forward(model, potentials=True, recompute=True)(x).values
+    fan_outs = SynOpTerm(model).fan_outs
+    net = to_integer_net(model)
     names = [b.name for b in model.block_list()]
     assert len(theirs) in (len(names) - 1, len(names))
     assert theirs[0].any()
@@ -149,8 +156,13 @@ def test_every_layer_spikes_as_in_slayer(seed: int) -> None:
         expected = spikes.numpy().astype(np.uint8).reshape(ours.spikes[name].shape)
         assert np.array_equal(ours.spikes[name], expected), name
         assert np.array_equal(np.moveaxis(fast[name].detach().numpy(), 0, -1), expected), name
+        assert torch.equal(slow[name], fast[name]), name
         assert twin.spikes is not None
         assert np.array_equal(twin.spikes[name], expected), name
+    for node, connection in net.connections():
+        if connection.source != "input":
+            fan_out = connection.fan_out(net.shape_of(connection.source), node.shape)[0]
+            assert np.array_equal(fan_outs[connection.source].numpy(), fan_out)
     assert twin.sums is not None
     assert np.array_equal(twin.sums, ours.sums)
     gain = model.gains["readout"]
@@ -194,3 +206,19 @@ def test_gradients_pass_through_the_current_as_in_slayer() -> None:
     (expected,) = torch.autograd.grad((theirs * spikes).sum(), weight)
     assert float(expected.abs().max()) > 1
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_accelerated_network_is_imported_and_trained_in_bfloat16_alike() -> None:
+    blocks, shape, timesteps = random_network(4)
+    inputs = (np.random.default_rng(4).random((4, *shape, timesteps)) < 0.4).astype(np.uint8)
+    plain = imported(blocks, shape, timesteps)
+    accelerate(torch.nn.ModuleList(blocks))
+    fast = imported(blocks, shape, timesteps)
+    assert to_integer_net(fast).fingerprint() == to_integer_net(plain).fingerprint()
+    fast.set_precision(torch.bfloat16)
+    values = fast.run(torch.from_numpy(np.moveaxis(inputs, -1, 0).copy()).bfloat16())[1]
+    for name, spikes in plain.run_slayer(inputs).spikes.items():
+        if name != "readout":
+            assert np.array_equal(
+                np.moveaxis(values[name].detach().float().numpy(), 0, -1), spikes
+            ), name

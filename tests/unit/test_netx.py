@@ -64,6 +64,51 @@ def test_a_net_comes_back_equal(seed: int, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["edge.net"]
 
 
+def chain_net() -> IntegerNet:
+    weight = 2 * np.arange(-9, 9, dtype=np.int16).reshape(2, 1, 3, 3)
+    link = Connection("input", "conv", weight, 0, (1, 1), (1, 1))
+    return IntegerNet((1, 4, 4), (Node("one", (2, 4, 4), LIF, np.zeros(2, int), (link,)),), 1, 2)
+
+
+def test_weights_take_a_byte_each_where_lava_dl_refuses_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "edge.net"
+    plain = chain_net()
+    for net, layer, kind, factor in (
+        (plain, 1, np.float32, 1),
+        (replace(plain, input_bits=4), 2, np.int8, 2),
+    ):
+        write_netx(net, path)
+        assert read_netx(path) == net
+        with h5py.File(path) as file:
+            stored = np.array(file[f"layer/{layer}/weight"])
+        assert stored.dtype == kind
+        assert np.array_equal(stored.astype(int) * factor, plain.nodes[0].connections[0].weight)
+
+
+def test_halved_weights_that_lava_dl_would_read_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "edge.net"
+    write_netx(chain_net(), path)
+    with h5py.File(path, "r+") as file:
+        text = file["neucodex/structure"][()].replace(b'"version": 1', b'"version": 2')
+        del file["neucodex/structure"]
+        file.create_dataset("neucodex/structure", data=np.bytes_(text))
+    with pytest.raises(FormatError, match="version 2 of a file that lava-dl would read"):
+        read_netx(path)
+
+
+@pytest.mark.parametrize("value", [129, -130, 1 << 20])
+def test_a_halved_weight_out_of_range_is_refused(value: int, tmp_path: Path) -> None:
+    path = tmp_path / "edge.net"
+    write_netx(replace(chain_net(), input_bits=4), path)
+    with h5py.File(path, "r+") as file:
+        weight = np.array(file["layer/2/weight"]).astype(np.int32)
+        weight[0, 0, 0, 0] = value
+        del file["layer/2/weight"]
+        file.create_dataset("layer/2/weight", data=weight)
+    with pytest.raises(NeucodexError, match="outside"):
+        read_netx(path)
+
+
 @pytest.mark.parametrize("cut", [1, 3, 4, 5])
 def test_only_the_part_before_the_cut_is_written(cut: int, tmp_path: Path) -> None:
     net, _, _ = load_join_net(cut)
@@ -93,7 +138,7 @@ def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path: Path, monkeypatch
     write_netx(net, path)
     before = path.read_bytes()
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(netx_writer, "node_fields", fail)
@@ -197,7 +242,7 @@ DEFECTS = {
     "a number for a type": (datasets("layer/1/type", 5), "layer/1/type: is not one string"),
     "no JSON": (datasets("neucodex/structure", np.bytes_(b"{")), "not JSON"),
     "deep JSON": (datasets("neucodex/structure", np.bytes_(b"[" * 100000)), "not JSON"),
-    "a newer version": (structure('"version": 1', '"version": 2'), "version 2.*reads up to 1"),
+    "a newer version": (structure('"version": 1', '"version": 3'), "version 3.*reads up to 2"),
     "another format": (structure("neucodex-netx", "x"), "'format' is not"),
     "no timesteps": (structure('"timesteps"', '"timestep"'), "unknown key 'timestep'"),
     "timesteps as text": (structure('"timesteps": 2', '"timesteps": "4"'), "must be an integer"),
@@ -244,7 +289,11 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
             read_netx(path)
 
 
-def test_a_marker_cannot_be_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [(1, "lava-dl would misread this file"), (2, "lava-dl would read, and misread")],
+)
+def test_a_marker_cannot_be_removed(version: int, problem: str, tmp_path: Path) -> None:
     """A file that lava-dl must refuse is not accepted without what makes it do so."""
     path = tmp_path / "edge.net"
     write_netx(load_join_net(3)[0], path)
@@ -253,7 +302,13 @@ def test_a_marker_cannot_be_removed(tmp_path: Path) -> None:
         for i in range(1, len(file["layer"]) + 1):
             file.move(f"layer/{i}", f"layer/{i - 1}")
         structure('"layers": [\n  2,\n  3,\n  4\n ]', '"layers": [1, 2, 3]')(file)
-    with pytest.raises(FormatError, match="lava-dl would misread this file"):
+        structure('"version": 2', f'"version": {version}')(file)
+        if version == 1:
+            names: list[str] = []
+            file.visit(names.append)
+            for name in (n for n in names if n.endswith("weight")):
+                put(file, name, 2.0 * np.array(file[name]))
+    with pytest.raises(FormatError, match=problem):
         read_netx(path)
 
 

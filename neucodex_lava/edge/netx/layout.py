@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from neucodex_lava.integer_net import INPUT, Connection, IntegerNet, Node, Shape
 
 FORMAT = "neucodex-netx"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+HALVED_SINCE = 2
+"""From this version on weights are int8 holding w / 2, a quarter of the bytes: only in files that
+lava-dl refuses, which would take them for whole ones. Those that it reads are written as version 1."""
 EXTRA = "neucodex"
 """The group that NetX ignores."""
 STRUCTURE = "structure"
@@ -118,12 +121,13 @@ def plain_layer_fields(kind: str, net: IntegerNet, following: str | Node | None)
     return {"type": _type_field(kind), "shape": np.array(shape, np.int64)}
 
 
-def node_fields(net: IntegerNet, node: Node) -> dict[str, Any]:
+def node_fields(net: IntegerNet, node: Node, halved: bool = False) -> dict[str, Any]:
     """Keys of a node's layer, its first connection in the layer itself, further ones below it.
 
-    Weights and biases are float32 and sizes int64, as SLAYER blocks export them.
+    Biases, and weights that are not `halved`, are float32 and sizes int64, as SLAYER blocks export
+    them.
     """
-    fields = connection_fields(net, node, 0)
+    fields = connection_fields(net, node, 0, halved)
     flat = node.shape[1:] == (1, 1) and node.connections[0].kind == "dense"
     fields["shape"] = np.array(node.shape[:1] if flat else node.shape, np.int64)
     fields["bias"] = node.bias.astype(np.float32)
@@ -137,12 +141,14 @@ def node_fields(net: IntegerNet, node: Node) -> dict[str, Any]:
         "neuron/gradedSpike": np.bool_(False),
     }
     for index in range(1, len(node.connections)):
-        for key, value in connection_fields(net, node, index).items():
+        for key, value in connection_fields(net, node, index, halved).items():
             fields[f"connection/{index}/{key}"] = value
     return fields
 
 
-def connection_fields(net: IntegerNet, node: Node, index: int) -> dict[str, Any]:
+def connection_fields(
+    net: IntegerNet, node: Node, index: int, halved: bool = False
+) -> dict[str, Any]:
     """Keys of one connection, ``exponent`` only where it is not 0."""
     connection = node.connections[index]
     source = net.shape_of(connection.source)
@@ -159,7 +165,8 @@ def connection_fields(net: IntegerNet, node: Node, index: int) -> dict[str, Any]
         fields["groups"] = np.int64(connection.groups)
     if connection.exponent:
         fields["exponent"] = np.int64(connection.exponent)
-    fields["weight"] = connection.weight.astype(np.float32)
+    weight = connection.weight
+    fields["weight"] = (weight // 2).astype(np.int8) if halved else weight.astype(np.float32)
     if connection.kind == "dense" and connection.longest_delay:
         # One per synapse: of one dimension lava-dl guesses whose they are from their number.
         fields["delay"] = np.broadcast_to(connection.delay, connection.weight.shape)

@@ -15,6 +15,7 @@ from neucodex_lava.edge.netx.layout import (
     EXTRA,
     FORMAT,
     FORMAT_VERSION,
+    HALVED_SINCE,
     MARKER,
     STRUCTURE,
     layer_plan,
@@ -96,9 +97,10 @@ def is_own(path: Path | str) -> bool:
 class _Layers:
     """The numbers of a file of ours, by node and connection."""
 
-    def __init__(self, layers: CheckedGroup, index: tuple[int, ...]) -> None:
+    def __init__(self, layers: CheckedGroup, index: tuple[int, ...], halved: bool) -> None:
         self._layers = layers
         self._index = index
+        self._halved = halved
 
     def _layer(self, node: int) -> CheckedGroup:
         if node >= len(self._index):
@@ -121,7 +123,9 @@ class _Layers:
         return group.integer("exponent") if group.has("exponent") else 0
 
     def weight(self, node: int, connection: int, shape: tuple[int, ...]) -> NDArray[Any]:
-        return _shaped(self._connection(node, connection), "weight", shape)
+        stored = _shaped(self._connection(node, connection), "weight", shape)
+        # Clipped, because a value that is no int8 must not wrap into a weight when it is doubled.
+        return 2 * np.clip(stored, -(1 << 16), 1 << 16) if self._halved else stored
 
 
 def _shaped(group: CheckedGroup, key: str, shape: tuple[int, ...]) -> NDArray[np.int32]:
@@ -148,9 +152,12 @@ def _read_own(root: CheckedGroup, layers: CheckedGroup, count: int) -> IntegerNe
         "layers", "nodes",
     )  # fmt: skip
     index = _layer_numbers(fields, count)
+    halved = version >= HALVED_SINCE
+    if halved and layers.inside("0").word("type") != MARKER:
+        raise fields.fail(f"version {version} of a file that lava-dl would read, and misread")
     net = IntegerNet(
         shape_from_json(fields, "input_shape"),
-        nodes := nodes_from_json(fields, _Layers(layers, index)),
+        nodes := nodes_from_json(fields, _Layers(layers, index, halved)),
         cut=len(nodes),
         timesteps=fields.integer("timesteps", 1, TIMESTEPS_LIMIT),
         input_bits=fields.integer("input_bits", 1, 64),

@@ -12,7 +12,7 @@ import numpy as np
 from neucodex_lava.edge.netx.layout import (
     EXTRA,
     FORMAT,
-    FORMAT_VERSION,
+    HALVED_SINCE,
     STRUCTURE,
     layer_plan,
     node_fields,
@@ -62,7 +62,7 @@ def _write(file: h5py.File, edge: IntegerNet) -> None:
         group = file.create_group(f"layer/{index}")
         if isinstance(item, Node):
             layers.append(index)
-            fields = node_fields(edge, item)
+            fields = node_fields(edge, item, halved=bool(reason))
         else:
             following = plan[index + 1] if index + 1 < len(plan) else None
             fields = plain_layer_fields(item, edge, following)
@@ -70,7 +70,7 @@ def _write(file: h5py.File, edge: IntegerNet) -> None:
             group.create_dataset(key, data=value)
     structure = {
         "format": FORMAT,
-        "version": FORMAT_VERSION,
+        "version": HALVED_SINCE if reason else 1,
         "refused_by_lava_dl": reason,
         "input_shape": list(edge.input_shape),
         "input_bits": edge.input_bits,

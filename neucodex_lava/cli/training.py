@@ -117,9 +117,10 @@ class Training(Command):
             "float_accuracy": run.float_accuracy,
             "seconds": sum(h.seconds for h in run.history),
         }
+        before = f", {run.float_accuracy:.2%} before" if run.float_accuracy is not None else ""
         text = (
-            f"{folder}: {len(run.history)} epochs, test accuracy {100 * last.test_accuracy:.2f} %"
-            f" (integer network), {result['seconds']:.0f} s"
+            f"{folder}: {len(run.history)} epochs, test accuracy {last.test_accuracy:.2%} in integers"
+            f"{before}, {result['seconds']:.0f} s"
         )
         self.output(result, text, f"next: neucodex export {folder}")
         return 0
@@ -129,7 +130,7 @@ class Training(Command):
 class Train(Training, DataOptions):
     """Train a base network (stage 1): float epochs, then epochs on the exact integers.
 
-    Interrupt it at any time; the same command resumes after the last finished epoch.
+    Interrupt it at any time; the same command goes on from the last checkpoint.
     """
 
     arch: str = "resnet-small"

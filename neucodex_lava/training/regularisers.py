@@ -60,9 +60,11 @@ class SynOpTerm:
                     if link.synapse is None
                     else torch.ones_like(link.synapse.weight, requires_grad=False)
                 )
+                dtype, link.dtype = link.dtype, torch.float32  # counts are too large for bfloat16
                 with torch.enable_grad():
                     reached = link.apply(spikes, weight).sum()
                 (fan_out,) = torch.autograd.grad(reached, spikes)
+                link.dtype = dtype
                 counted = self.fan_outs.get(link.source, torch.zeros((), device=device))
                 self.fan_outs[link.source] = counted + fan_out[0, 0].float()
         self.dense = sum(float(f.sum()) for f in self.fan_outs.values())

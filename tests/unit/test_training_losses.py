@@ -93,7 +93,9 @@ def test_the_rate_term_is_the_entropy_of_each_channels_rate() -> None:
 def test_the_synop_term_counts_as_the_integer_network_does() -> None:
     model, x = network()
     model = insert_bottleneck(model, SPLIT)
+    model.set_precision(torch.bfloat16)
     term = SynOpTerm(model)
+    model.set_precision(torch.float32)
     _, values = model.run(x)
     full = {name: torch.ones_like(v) for name, v in values.items()}
     assert float(term(full)) == pytest.approx(1)

@@ -27,6 +27,7 @@ from neucodex_lava.models.blocks import FLOAT_THRESHOLD
 from neucodex_lava.models.imported_block import (
     check_kind,
     checked_neuron,
+    convolution_of,
     keeping,
     norm_bias,
     threshold_of,
@@ -167,54 +168,15 @@ class _Reader:
                 f"{where}: comes after a flatten, so that its input has no height and width"
             )
         neuron = checked_neuron(block, where)
-        channels = self.shape[0]
-        bias = norm_bias(neuron, where)
-        geometry: dict[str, Any] = {"groups": channels}
-        if isinstance(block, cuba_block.Input):
-            if neuron.cx_current_decay != DECAY_ONE and block.bias is not None:
-                raise NetError(
-                    f"{where}: its bias passes through a current with memory", "use current_decay=1"
-                )
-            hook: Any = block.pre_hook_fx
-            if not torch.equal(hook(self.values), self.values):
-                raise NetError(
-                    f"{where}: its quantiser clips input of up to {int(self.values[-1])}",
-                    "use a smaller scale, or an encoding into spikes",
-                )
-            one = torch.ones(1)
-            raw = one if block.weight is None else block.weight.detach()
-            effective = one if block.weight is None else hook(raw).detach()
-            raw, effective = (w.expand(channels, 1, 1, 1, 1) for w in (raw, effective))
-            if block.bias is not None:
-                bias = bias + hook(block.bias).detach()
-            out = channels
-        else:
-            synapse: Any = block.synapse
-            raw, effective = weights_of(block, where)
-            geometry |= {
-                key: tuple(int(n) for n in getattr(synapse, key)[:2])
-                for key in ("stride", "padding", "dilation")
-            }
-            geometry["kernel"] = tuple(int(n) for n in synapse.kernel_size[:2])
-            out = channels
-            if isinstance(block, cuba_block.Pool):
-                self._check_pool(geometry, where)
-                raw, effective = (w.expand(channels, 1, -1, -1, 1) for w in (raw, effective))
-            else:
-                geometry["groups"] = int(synapse.groups)
-                out = int(synapse.out_channels)
-                if int(synapse.in_channels) != channels:
-                    raise NetError(
-                        f"{where}: takes {synapse.in_channels} channels, its input has {channels}"
-                    )
+        read = convolution_of(block, self.shape, self.values, where)
         layer = OwnLayer(
             f"{_word(block)}{len(self.layers) + 1}",
             "conv",
-            out,
+            read.out,
             current_decay=int(neuron.cx_current_decay),
             voltage_decay=int(neuron.cx_voltage_decay),
             delay=self._delay("conv", where),
-            **geometry,
+            **read.geometry,
         )
         size = [
             (n + 2 * p - d * (k - 1) - 1) // s + 1
@@ -224,21 +186,9 @@ class _Reader:
         ]
         if min(size) < 1:
             raise NetError(f"{where}: its kernel is larger than its input of {self.shape}")
-        self._add(layer, neuron, raw, effective, bias, where)
-        self.shape = out, size[0], size[1]
+        self._add(layer, neuron, read.raw, read.effective, read.bias, where)
+        self.shape = layer.out, size[0], size[1]
         self._send(block, where)
-
-    def _check_pool(self, geometry: dict[str, Any], where: str) -> None:
-        """SLAYER puts the channels of a Pool below each other; so none reaches into the next."""
-        kernel = geometry["kernel"]
-        plain = geometry["stride"] == kernel and geometry["padding"] == (0, 0)
-        divides = all(n % k == 0 for n, k in zip(self.shape[1:], kernel))
-        if not plain or not divides or geometry["dilation"] != (1, 1):
-            raise NetError(
-                f"{where}: pools {kernel} of {self.shape[1]}x{self.shape[2]} with stride"
-                f" {geometry['stride']}, padding {geometry['padding']}",
-                "only a stride of the kernel's size that divides the map, without padding, can be",
-            )
 
     def _dense(self, block: Any, where: str) -> None:
         neuron = checked_neuron(block, where)
@@ -282,7 +232,9 @@ class _Reader:
                 f"{where}: takes {found} neurons, its input has {expected}, {self.shape}",
                 "put a Flatten before it" if found == self.shape[0] else "",
             )
-        flat = self.flat or not self.layers or self.shape[1:] == (1, 1)
+        # Before the first layer of weights, (C, H, W) is only how we see flat input.
+        first = all(layer.name.startswith("input") for layer in self.layers)
+        flat = self.flat or first or self.shape[1:] == (1, 1)
         if not flat and tuple(raw.shape[2:4]) != self.shape[1:]:
             raise NetError(f"{where}: its input is {self.shape}", "put a Flatten before it")
         return raw.reshape(len(raw), -1, 1, 1, 1), effective.reshape(len(raw), -1, 1, 1, 1)
@@ -300,6 +252,8 @@ class _Reader:
         scale, theta = float(neuron.w_scale), threshold_of(neuron, where)
         factor, gain = FLOAT_THRESHOLD * scale / theta, theta / FLOAT_THRESHOLD
         weight = keeping(raw * factor, torch.round(effective * scale), gain)
+        if bias.numel() not in (1, layer.out):
+            raise NetError(f"{where}: its norm has {bias.numel()} means for {layer.out} channels")
         exact_bias = torch.round(bias * scale).expand(layer.out)
         self.layers.append(layer)
         self.weights.append(ReadBlock(weight, exact_bias / gain, gain))

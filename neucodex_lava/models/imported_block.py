@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -10,12 +11,91 @@ from torch import Tensor
 from torch.nn.utils.weight_norm import WeightNorm
 
 from neucodex_lava.errors import NetError
-from neucodex_lava.integer_net import THRESHOLD_MAX
+from neucodex_lava.integer_net import DECAY_ONE, THRESHOLD_MAX, Shape
+from neucodex_lava.models.slayer import block as cuba_block
 from neucodex_lava.models.slayer import cuba
 from neucodex_lava.models.slayer import norm as cuba_norm
 
 STATE_STEPS = 64
 """Steps of SLAYER's states per step of its weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReadConvolution:
+    """What a block does to a map, as a convolution.
+
+    Attributes:
+        out: channels.
+        geometry: the rest, as `OwnLayer` has it.
+        raw, effective: weights to go on training with, and those that SLAYER multiplies spikes by.
+        bias: (1,) or (out,).
+    """
+
+    out: int
+    geometry: dict[str, Any]
+    raw: Tensor
+    effective: Tensor
+    bias: Tensor
+
+
+def convolution_of(block: Any, shape: Shape, values: Tensor, where: str) -> ReadConvolution:
+    """A Conv; or a Pool or an Input with neurons, which are convolutions of each channel by itself.
+
+    Args:
+        block: one of these.
+        shape: (C, H, W) of what it gets.
+        values: all that the network's input can hold.
+        where: names the block.
+    """
+    channels = shape[0]
+    bias = norm_bias(block.neuron, where)
+    if isinstance(block, cuba_block.Input):
+        if block.neuron.cx_current_decay != DECAY_ONE and block.bias is not None:
+            raise NetError(
+                f"{where}: its bias passes through a current with memory", "use current_decay=1"
+            )
+        hook: Any = block.pre_hook_fx
+        if not torch.equal(hook(values), values):
+            raise NetError(
+                f"{where}: its quantiser clips input of up to {int(values[-1])}",
+                "use a smaller scale, or an encoding into spikes",
+            )
+        raw = effective = torch.ones(1)
+        if block.weight is not None:
+            raw, effective = block.weight.detach(), hook(block.weight).detach()
+        if block.bias is not None:
+            bias = bias + hook(block.bias).detach()
+        raw, effective = (w.expand(channels, 1, 1, 1, 1) for w in (raw, effective))
+        return ReadConvolution(channels, {"groups": channels}, raw, effective, bias)
+    synapse = block.synapse
+    raw, effective = weights_of(block, where)
+    geometry: dict[str, Any] = {
+        key: tuple(int(n) for n in getattr(synapse, key)[:2])
+        for key in ("stride", "padding", "dilation")
+    }
+    geometry["kernel"] = tuple(int(n) for n in synapse.kernel_size[:2])
+    if isinstance(block, cuba_block.Pool):
+        _check_pool(geometry, shape, where)
+        geometry["groups"] = channels
+        raw, effective = (w.expand(channels, 1, -1, -1, 1) for w in (raw, effective))
+        return ReadConvolution(channels, geometry, raw, effective, bias)
+    if int(synapse.in_channels) != channels:
+        raise NetError(f"{where}: takes {synapse.in_channels} channels, its input has {channels}")
+    geometry["groups"] = int(synapse.groups)
+    return ReadConvolution(int(synapse.out_channels), geometry, raw, effective, bias)
+
+
+def _check_pool(geometry: dict[str, Any], shape: Shape, where: str) -> None:
+    """SLAYER puts the channels of a Pool below each other; only so does none reach into the next."""
+    kernel = geometry["kernel"]
+    plain = geometry["stride"] == kernel and geometry["padding"] == (0, 0)
+    divides = all(n % k == 0 for n, k in zip(shape[1:], kernel))
+    if not plain or not divides or geometry["dilation"] != (1, 1):
+        raise NetError(
+            f"{where}: pools {kernel} of {shape[1]}x{shape[2]} with stride {geometry['stride']},"
+            f" padding {geometry['padding']}",
+            "only a stride of the kernel's size that divides the map, without padding, can be",
+        )
 
 
 def check_kind(block: Any, where: str) -> None:
@@ -102,6 +182,8 @@ def weights_of(block: Any, where: str) -> tuple[Tensor, Tensor]:
     mask: Any = getattr(block, "mask", None)
     if mask is not None:
         raw = raw * mask
+    if not bool(raw.isfinite().all()):
+        raise NetError(f"{where}: its weights hold NaN or infinity", "import an earlier checkpoint")
     quantiser = synapse.pre_hook_fx
     effective = raw if quantiser is None else quantiser(raw).detach()
     own = block.neuron.quantize_8bit

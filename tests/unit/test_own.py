@@ -222,3 +222,19 @@ def test_an_accelerated_network_is_imported_and_trained_in_bfloat16_alike() -> N
             assert np.array_equal(
                 np.moveaxis(values[name].detach().float().numpy(), 0, -1), spikes
             ), name
+
+
+def test_flat_input_may_pass_an_input_block_with_neurons() -> None:
+    params = {"threshold": 0.6, "current_decay": 1.0, "voltage_decay": 0.2}
+    blocks: list[Any] = [
+        cuba_block.Input(params, weight=0.4, bias=0.1, delay_shift=False),
+        cuba_block.Dense(params, 12, 9, weight_scale=6, delay_shift=False),
+        cuba_block.Dense(params, 9, 3, weight_scale=6),
+    ]
+    inputs = np.random.default_rng(0).integers(0, 4, (5, 3, 2, 2, 8), dtype=np.uint8)
+    flat = torch.from_numpy(inputs).float().reshape(5, 12, 8)
+    theirs, _ = run_slayer(blocks, flat)
+    ours = imported(blocks, (3, 2, 2), 8, bits=2).run_slayer(inputs).spikes
+    for name, spikes in zip(("input1", "dense2", "dense3"), theirs):
+        assert spikes.any()
+        assert np.array_equal(ours[name].reshape(spikes.shape), spikes.numpy()), name

@@ -120,6 +120,16 @@ def with_delays(layer: Any) -> Any:
     return layer
 
 
+def with_nan(layer: Any) -> Any:
+    layer.synapse.weight.data[0, 0] = float("nan")
+    return layer
+
+
+def with_means(layer: Any, means: int) -> Any:
+    layer.neuron.norm.running_mean = torch.zeros(means)
+    return layer
+
+
 def with_hook(layer: Any) -> Any:
     layer.synapse.pre_hook_fx = lambda w: 1.1 * w
     return layer
@@ -137,6 +147,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "threshold": ([dense(threshold=70.0)], "threshold is 4480 steps of 1/64"),
     "no threshold": ([dense(threshold=0.001)], "threshold is 0 steps"),
     "norm": ([dense(norm=norm.WgtScaleBatchNorm)], "WgtScaleBatchNorm cannot be imported"),
+    "NaN": ([with_nan(dense())], "weights hold NaN"),
+    "means": ([with_means(dense(norm=norm.MeanOnlyBatchNorm), 9)], "9 means for 10 channels"),
+    "biased current": (
+        [block.Input(neuron(), weight=1.0, bias=0.5), dense()],
+        "its bias passes through a current with memory",
+    ),
     "hook": ([with_hook(dense())], "no even 8-bit multiples of 1/64"),
     "voltage readout": (
         [dense(), block.Affine(neuron(), 10, 10)],

@@ -70,9 +70,9 @@ def test_a_changed_weight_is_found_though_the_manifest_fits_it(
             )
         )
         target = found[0]
-        weight = np.array(target[...])
+        weight = np.array(target[...]).astype(int)
         strongest = np.unravel_index(np.abs(weight).argmax(), weight.shape)
-        weight[strongest] = -weight[strongest] if weight[strongest] > -256 else 0
+        weight[strongest] = -weight[strongest] if weight[strongest] > -128 else 0
         target[...] = weight
     status = run(["verify", str(bundle), "--json"])
     assert status == 2, "the sha256 is checked first"

@@ -80,7 +80,8 @@ class DataConfig:
         dataset: name of a dataset (``digits`` and ``digitsdvs`` need no files).
         timesteps: T_max.
         encoding: how an image or a recording becomes spikes.
-        train_limit: use only the first samples of the training split (0: all of them).
+        train_limit: use only the first samples of the training split, in its own order or, where
+            files lie class by class, in a mixed one (0: all of them).
         classes: of ``caltech101`` and ``ncaltech101``, the classes to use; none: the default ones.
         size: height and width that images or events are scaled to (0: the dataset's own).
         split_seed: of the division into training and test samples, where the dataset has none.
@@ -103,7 +104,7 @@ class DataConfig:
             f"unknown dataset '{self.dataset}'",
             f"choose one of {', '.join(DATASETS)}",
         )
-        require(1 <= self.timesteps <= 64, f"T_max is {self.timesteps}, it must be from 1 to 64")
+        require(1 <= self.timesteps <= 256, f"T_max is {self.timesteps}, it must be from 1 to 256")
         require(self.train_limit >= 0, f"train_limit {self.train_limit} is negative")
         require(
             self.events == (self.encoding.name == "events"),

@@ -18,7 +18,7 @@ from neucodex_lava.data.own import own
 from neucodex_lava.data.roots import find_root
 from neucodex_lava.data.saccades import saccade_events
 from neucodex_lava.data.sets import EventSet, ImageSet, SampleSet, Split
-from neucodex_lava.data.splits import held_out, stratified
+from neucodex_lava.data.splits import held_out, mixed, stratified
 from neucodex_lava.errors import DataError, MissingDependencyError
 
 Reader = Callable[[DataConfig, Path | str | None, Split], SampleSet]
@@ -28,6 +28,10 @@ DIGITS_SEED = 0
 of it was trained on."""
 DIGITS_CAMERA = 16
 """Height and width of the camera that sees the digits, where no size is chosen."""
+BY_CLASS = ("caltech101", "nmnist", "ncaltech101", "cifar10dvs", "dvs128gesture")
+"""Datasets whose files lie class by class: their training samples are mixed, once and for all, so that
+the first ones are of all classes."""
+ORDER_SEED = 0
 TEST_SHARES = {"caltech101": 0.2, "ncaltech101": 0.2, "cifar10dvs": 0.1}
 """Share of test samples of each class, of datasets that come undivided."""
 
@@ -64,6 +68,8 @@ def load(
         share = TEST_SHARES[config.dataset]
         test = held_out(samples, share, config.split_seed)
         samples = samples.take(test if split == "test" else ~test)
+    if split == "train" and config.dataset in BY_CLASS:
+        samples = mixed(samples, ORDER_SEED)
     if split == "train" and 0 < config.train_limit < len(samples):
         samples = samples.take(slice(0, config.train_limit))
     return samples

@@ -32,6 +32,11 @@ def split_off(samples: Samples, count: int, seed: int) -> tuple[Samples, Samples
     return samples.take(~held), samples.take(held)
 
 
+def mixed(samples: Samples, seed: int) -> Samples:
+    """The same samples in an order drawn by a seed: the first ones are of all classes."""
+    return samples.take(_drawn(len(samples), seed))
+
+
 def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.bool_]:
     """Mask (N,) of `count` samples whose classes are in proportion, by largest remainder."""
     classes, sizes = np.unique(labels, return_counts=True)
@@ -70,9 +75,14 @@ def held_out(samples: SampleSet, share: float, seed: int) -> NDArray[np.bool_]:
 def _chosen(
     labels: NDArray[np.int64], classes: NDArray[np.int64], quota: NDArray[np.int64], seed: int
 ) -> NDArray[np.bool_]:
-    """Mask of the first samples of each class, in an order that comes from Philox's raw words."""
-    order = np.argsort(np.random.Philox(key=seed % 2**64).random_raw(len(labels)), kind="stable")
+    """Mask of the first samples of each class, in an order drawn by the seed."""
+    order = _drawn(len(labels), seed)
     chosen = np.zeros(len(labels), np.bool_)
     for cls, n in zip(classes, quota):
         chosen[order[labels[order] == cls][:n]] = True
     return chosen
+
+
+def _drawn(count: int, seed: int) -> NDArray[np.intp]:
+    """A random order, from Philox's raw words: the same in every version of numpy."""
+    return np.argsort(np.random.Philox(key=seed % 2**64).random_raw(count), kind="stable")

@@ -50,7 +50,10 @@ def test_images_are_those_of_the_chosen_classes_in_order(tmp_path: Path) -> None
     assert np.bincount(train.labels).tolist() == [4, 4]
     assert np.bincount(test.labels).tolist() == [1, 1]
     assert sorted([*train.index, *test.index]) == list(range(10))
-    assert (test.pixels == whole.pixels[test.index]).all()  # type: ignore[attr-defined]
+    for part in (train, test):
+        assert (part.pixels == whole.pixels[part.index]).all()  # type: ignore[attr-defined]
+        assert (part.labels == whole.labels[part.index]).all()
+    assert train.labels.tolist() != sorted(train.labels.tolist()), "mixed, not class by class"
     assert test.inputs(CHOSEN).shape == (2, 3, 16, 16, 4)
 
 

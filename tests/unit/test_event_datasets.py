@@ -38,25 +38,38 @@ def frames_of(events: list[rec.Event], sensor: tuple[int, int], timesteps: int) 
 def test_nmnist_is_read_as_written(tmp_path: Path) -> None:
     rec.write_nmnist(tmp_path)
     data = config("nmnist")
-    train = load(data, tmp_path)
-    assert isinstance(train, EventSet)
-    assert (train.shape, len(train), train.flip_ok) == ((2, 34, 34), 10, False)
-    assert train.classes == tuple("0123456789")
-    assert train.labels.tolist() == list(range(10))
-    frames = train.inputs(data)
+    test = load(data, tmp_path, "test")
+    assert isinstance(test, EventSet)
+    assert (test.shape, len(test), test.flip_ok) == ((2, 34, 34), 10, False)
+    assert test.classes == tuple("0123456789")
+    assert test.labels.tolist() == list(range(10))
+    frames = test.inputs(data)
     assert frames.shape == (10, 2, 34, 34, 4)
     for i in range(10):
         assert (frames[i] == frames_of(rec.spread(seed=i + 1), (34, 34), 4)).all()
-    spikes = train.inputs(config("nmnist", SPIKES))
+    spikes = test.inputs(config("nmnist", SPIKES))
     assert (spikes == (frames > 0)).all()
-    assert (train.inputs(data, np.array([7, 2])) == frames[[7, 2]]).all()
-    some = train.take(np.array([3, 8]))
+    assert (test.inputs(data, np.array([7, 2])) == frames[[7, 2]]).all()
+    some = test.take(np.array([3, 8]))
     assert (some.inputs(data) == frames[[3, 8]]).all()
     assert (np.stack(list(some.stored())) == frames[[3, 8]]).all()
-    parts = list(train.batches(4))
+    parts = list(test.batches(4))
     assert (np.concatenate([p.inputs(data) for p in parts]) == frames).all()
     with pytest.raises(DataError, match="binned to 4 timesteps, not 5"):
-        train.inputs(config("nmnist", timesteps=5))
+        test.inputs(config("nmnist", timesteps=5))
+
+
+def test_training_recordings_are_mixed_so_that_the_first_are_of_all_classes(tmp_path: Path) -> None:
+    rec.write_nmnist(tmp_path, 60)
+    data = config("nmnist")
+    train = load(data, tmp_path)
+    assert sorted(train.index.tolist()) == list(range(60))
+    assert (train.labels == train.index // 6).all(), "files lie class by class"
+    assert len(set(train.labels[:15].tolist())) > 6
+    assert train.index[:5].tolist() == [0, 54, 43, 38, 21]  # golden: a resumed run sees the same
+    assert (train.index == load(data, tmp_path).index).all()
+    some = load(config("nmnist", train_limit=15), tmp_path)
+    assert (some.inputs(data) == train.inputs(data)[:15]).all()
 
 
 def test_a_size_adds_up_the_sensors_pixels(tmp_path: Path) -> None:
@@ -110,11 +123,12 @@ def test_gestures_have_their_own_split(tmp_path: Path) -> None:
     data = config("dvs128gesture", size=64)
     train, test = load(data, tmp_path), load(data, tmp_path, "test")
     assert (len(train.classes), train.flip_ok, train.shape) == (11, False, (2, 64, 64))
-    assert train.labels.tolist() == [0, 10, 3, 0, 10, 3]  # by user, then by the files' names
+    order = np.argsort(train.index)
+    assert train.labels[order].tolist() == [0, 10, 3, 0, 10, 3]  # by user, then by the files' names
     assert test.labels.tolist() == [0, 10, 3]
     events = [(x, y, t // 1000 * 1000, p) for x, y, t, p in rec.spread(side=128, seed=3)]
     whole = frames_of(events, (128, 128), 4).reshape(2, 64, 2, 64, 2, 4).sum((2, 4))
-    assert (train.inputs(data)[2] == whole).all()
+    assert (train.inputs(data)[order[2]] == whole).all()
 
 
 def test_gesture_samples_are_a_test_split(tmp_path: Path) -> None:

@@ -18,15 +18,21 @@ class WeightAverage:
     Args:
         model: what to average, in the phase it is in.
         decay: d, in [0, 1).
+        state: what `state` gave, of a run that goes on.
 
     Attributes:
         model: a network with the averaged weights.
     """
 
-    def __init__(self, model: SplitModel, decay: float) -> None:
+    def __init__(
+        self, model: SplitModel, decay: float, state: dict[str, Any] | None = None
+    ) -> None:
         self.model = model.copy().requires_grad_(False)
         self.decay = decay
         self.updates = 0
+        if state:
+            self.updates = int(state["updates"])
+            self.model.load_state_dict(state["model"])
 
     @torch.no_grad()
     def update(self, model: SplitModel) -> None:
@@ -42,8 +48,3 @@ class WeightAverage:
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
         return {"updates": self.updates, "model": self.model.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        self.updates = int(state["updates"])
-        self.model.load_state_dict(state["model"])

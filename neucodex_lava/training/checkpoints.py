@@ -96,7 +96,10 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle.UnpicklingError for anything it refuses
         raise FormatError(f"'{path}' is not a checkpoint", "train it again") from error
-    if not isinstance(content, dict) or not {"epoch", "gains", "model"} <= content.keys():
+    if (
+        not isinstance(content, dict)
+        or not {"epoch", "gains", "model", "optimiser"} <= content.keys()
+    ):
         raise FormatError(f"'{path}' is not a checkpoint", "train it again")
     return content
 
@@ -105,6 +108,29 @@ def position_of(content: dict[str, Any]) -> Position:
     """How far the run was."""
     totals = Totals(**content.get("totals", {}))
     return Position(int(content["epoch"]), int(content.get("step", 0)), totals)
+
+
+def resume(
+    folder: Path, model: SplitModel, optimiser: torch.optim.Optimizer
+) -> tuple[Position, dict[str, Any] | None]:
+    """Load the last step's weights, the phase and the optimiser.
+
+    Returns:
+        How far the run was, and the state of its average (None without one).
+
+    Raises:
+        FormatError: the file is missing, damaged, or of another network.
+    """
+    content = read_checkpoint(folder)
+    load_into(model, content["model"], folder)
+    set_phase(model, content)
+    try:
+        optimiser.load_state_dict(content["optimiser"])
+        return position_of(content), content.get("average")
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(
+            f"'{folder / CHECKPOINT_FILE}' is no checkpoint of this run: {error}", "train it again"
+        ) from error
 
 
 def load_weights(folder: Path, content: dict[str, Any], model: SplitModel) -> None:

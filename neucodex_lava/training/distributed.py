@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -60,7 +61,11 @@ class World:
 
     def share(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over the processes."""
-        return DistributedDataParallel(module) if self.size > 1 else module
+        if self.size == 1:
+            return module
+        # SLAYER's kernels have an axis of length 1 whose strides torch finds odd: no matter to us.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        return DistributedDataParallel(module)
 
     def same_buffers(self, module: nn.Module) -> None:
         """Take over the first process's running statistics."""

@@ -26,11 +26,8 @@ from neucodex_lava.training.checkpoints import (
     CHECKPOINT_FILE,
     Position,
     Totals,
-    load_into,
-    position_of,
-    read_checkpoint,
+    resume,
     save_checkpoint,
-    set_phase,
 )
 from neucodex_lava.training.distillation import Distillation
 from neucodex_lava.training.distributed import World, device_of
@@ -122,18 +119,11 @@ def fit(
     steps = count_batches(train_set, config.batch_size)
     title = f"train SP{run.bottleneck.split} bottleneck" if run.bottleneck else "train base"
 
-    at = Position()
+    at, averaged = Position(), None
     optimiser = make_optimiser(model, config)
-    average = WeightAverage(model, config.ema) if config.ema else None
     if (folder / CHECKPOINT_FILE).is_file():
-        saved = read_checkpoint(folder)
-        at = position_of(saved)
-        load_into(model, saved["model"], folder)
-        set_phase(model, saved)
-        optimiser.load_state_dict(saved["optimiser"])
-        if average:
-            average = WeightAverage(model, config.ema)
-            average.load(saved["average"])
+        at, averaged = resume(folder, model, optimiser)
+    average = WeightAverage(model, config.ema, averaged) if config.ema else None
     run = replace(run, history=run.history[: at.epoch])
 
     while at.epoch < run.total_epochs:

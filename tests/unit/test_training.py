@@ -159,6 +159,14 @@ def test_damaged_runs_are_one_clear_line(finished: Path, tmp_path: Path) -> None
     (broken / "checkpoint.pt").write_bytes((finished / "checkpoint.pt").read_bytes()[:2000])
     with pytest.raises(FormatError, match="not a checkpoint|cannot be loaded"):
         load_model(broken)
+    torch.save({"epoch": 1}, broken / "checkpoint.pt")
+    with pytest.raises(FormatError, match="is not a checkpoint"):
+        load_model(broken)
+    saved = read_checkpoint(finished)
+    saved["epoch"], saved["optimiser"]["param_groups"] = 3, []
+    torch.save(saved, broken / "checkpoint.pt")
+    with pytest.raises(FormatError, match="is no checkpoint of this run"):
+        train_base(broken, TINY, DATA, TRAIN)
     (broken / "checkpoint.pt").write_bytes((finished / "checkpoint.pt").read_bytes())
     other = raw | {"model": raw["model"] | {"widths": [8, 8]}}
     (broken / "run.json").write_text(json.dumps(other))

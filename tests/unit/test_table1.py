@@ -198,6 +198,12 @@ def test_the_readmes_tables_are_made_from_the_manifests(tmp_path: Path) -> None:
     assert shown in made
     write_tables(readme, [folder])
     assert readme.read_text() == made
+    assert "Over seeds" not in made
+    write_tables(readme, [folder, family(tmp_path / "b", seed=5, better=0.02)])
+    made = readme.read_text()
+    title = "resnet18, width 0.5, cifar10, T_max 4, deterministic input, seeds 0, 5"
+    assert f"## Over seeds: {title}" in made
+    assert "| SP1 8x4x4 | D+B | 87.00 % ± 1.41 (2 seeds) | 1.25 |" in made
     readme.write_text("no marks")
     with pytest.raises(BundleError, match="put both lines back"):
         write_tables(readme, [folder])

@@ -8,6 +8,9 @@ from pathlib import Path
 from neucodex_lava.bundle import Bundle
 from neucodex_lava.errors import BundleError
 from neucodex_lava.evaluation.paper.families import Cell, Family, find_families, recorded_family
+from neucodex_lava.evaluation.paper.figures import table1
+from neucodex_lava.evaluation.paper.render import markdown_rows
+from neucodex_lava.evaluation.paper.table1 import grouped
 from neucodex_lava.files import replacing
 from neucodex_lava.report.si import DASH, count, interval, percent, si
 
@@ -20,7 +23,7 @@ HEAD = (
 
 
 def tables(folders: Iterable[Path]) -> str:
-    """One section for each family, as Markdown.
+    """One section for each family, and one for each network in several seeds, as Markdown.
 
     Args:
         folders: of the families.
@@ -29,7 +32,11 @@ def tables(folders: Iterable[Path]) -> str:
         BundleError: a folder is no family, or a bundle is damaged.
     """
     families = [family for folder in folders for family in find_families(folder)]
-    return "\n".join(line for family in families for line in _section(family))
+    lines = [line for family in families for line in _section(family)]
+    for group in grouped(((f, recorded_family(f)) for f in families), table1()):
+        if len(group.seeds) > 1:
+            lines += [f"## Over seeds: {group.title}", "", *markdown_rows(group), ""]
+    return "\n".join(lines)
 
 
 def write_tables(readme: Path, folders: Iterable[Path]) -> None:

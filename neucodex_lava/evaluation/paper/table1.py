@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ def make_table1(
         BundleError: no bundles, or a damaged one.
     """
     paper = table1()
-    kinds: dict[tuple[str, ...], list[tuple[Family, list[Cell]]]] = {}
+    found: list[tuple[Family, list[Cell]]] = []
     notes: list[str] = []
     for family in find_families(exports):
         if run:
@@ -154,12 +154,22 @@ def make_table1(
             notes += [why] if why else []
         else:
             cells = recorded_family(family)
-        kinds.setdefault(family.kind, []).append((family, cells))
-    groups = tuple(_group(members, paper) for members in kinds.values())
+        found.append((family, cells))
+    groups = grouped(found, paper)
     have = {(g.architecture, g.dataset) for g in groups}
     wanted = dict.fromkeys((f.architecture, f.dataset) for f in paper.figures)
     missing = tuple(f"{a} on {d}: no bundle of ours" for a, d in wanted if (a, d) not in have)
     return Table1(paper, groups, missing, tuple(notes), command)
+
+
+def grouped(
+    families: Iterable[tuple[Family, list[Cell]]], paper: PaperTable
+) -> tuple[TableGroup, ...]:
+    """Families with what was measured on each, those that differ in their seed only taken together."""
+    kinds: dict[tuple[str, ...], list[tuple[Family, list[Cell]]]] = {}
+    for family, cells in families:
+        kinds.setdefault(family.kind, []).append((family, cells))
+    return tuple(_group(members, paper) for members in kinds.values())
 
 
 def _group(members: Sequence[tuple[Family, list[Cell]]], paper: PaperTable) -> TableGroup:

@@ -77,8 +77,8 @@ def deterministic(images: Images, timesteps: int) -> Spikes:
     """
     x = _checked(images, timesteps)
     t = np.arange(timesteps + 1, dtype=np.float32)
-    sent = np.floor(x[..., None] * t + PHASE).astype(np.uint8)
-    return np.diff(sent, axis=-1)
+    sent = np.floor(x[..., None] * t + PHASE).astype(np.uint16)
+    return np.diff(sent, axis=-1).astype(np.uint8)
 
 
 def bernoulli(

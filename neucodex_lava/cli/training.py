@@ -66,7 +66,7 @@ class Training(Command):
     precision: PrecisionName = TrainConfig.precision
     """Of convolutions, spikes and gradients; sums on integers are exact in both."""
     checkpoint_blocks: bool = False
-    """Keep only the spikes between blocks and run each block twice: less memory, a third more time."""
+    """Keep only the spikes between blocks and run each block twice: half the memory, half as much time again."""
     seed: int = TrainConfig.seed
     """Of initial weights, order and augmentation."""
     threads: int = TrainConfig.threads
@@ -141,6 +141,8 @@ class Train(Training, DataOptions):
     """Split point up to which the network has another width, e.g. SP3: a narrower edge head."""
     head_width: float = 1.0
     """Factor on the channel counts of that head, e.g. 0.5."""
+    ann_epochs: int = 0
+    """Epochs before all others as an artificial network (ReLU), which learns several times faster."""
     epochs: int = 60
     qat_epochs: int = 10
     lr: float = TrainConfig.lr

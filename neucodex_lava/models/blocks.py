@@ -44,6 +44,7 @@ from neucodex_lava.models.neurons import (
     Part,
     integrate,
     norm_lif,
+    relu,
     slayer_neuron,
 )
 from neucodex_lava.models.slayer import cuba
@@ -220,6 +221,7 @@ class SpikingBlock(nn.Module):
         self.timesteps = timesteps
         self.shape = synapses[0].output_shape()
         self.gain = 0.0
+        self.artificial = False
         self.neuron = self._neuron(FLOAT_THRESHOLD, FLOAT_SCALE)
 
     def _neuron(self, threshold: float, scale: int) -> cuba.Neuron:
@@ -346,6 +348,8 @@ class SpikingBlock(nn.Module):
             values: spikes of the nodes before, by name, each (T, N, C, H, W).
         """
         parts = self.parts(values)
+        if self.artificial and not self.readout:
+            return relu(parts, self.lif.fire / self.lif.scale, self.links()[0].dtype)
         if not self.readout:
             return norm_lif(parts, self.lif, whole=self.integer, dtype=self.links()[0].dtype)
         # A readout has one dense connection, no batch norm.

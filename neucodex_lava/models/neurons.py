@@ -88,6 +88,17 @@ def drive_of(parts: Sequence[Part], *, whole: bool = False) -> Tensor:
     return drive
 
 
+def relu(parts: Sequence[Part], threshold: float, dtype: torch.dtype) -> Tensor:
+    """What an artificial network has in place of spikes: max(0, drive / threshold), (T, N, C, H, W).
+
+    Args:
+        parts: as of `norm_lif`.
+        threshold: of the neuron whose place it takes: 1 comes out where that one would just fire.
+        dtype: of the result.
+    """
+    return torch.relu(drive_of(parts) / threshold).to(dtype)
+
+
 def _on_cpu(parts: Sequence[Part], lif: LIF, whole: bool, dtype: torch.dtype) -> Tensor:
     channels = parts[0].z.shape[2]
     ones, zeros = torch.ones(channels), torch.zeros(channels)
@@ -350,5 +361,6 @@ __all__ = [
     "integrate",
     "lif",
     "norm_lif",
+    "relu",
     "slayer_neuron",
 ]

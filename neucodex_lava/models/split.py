@@ -136,6 +136,14 @@ class SplitModel(nn.Module):
             for link in block.links():
                 link.dtype = dtype
 
+    def set_artificial(self, artificial: bool) -> None:
+        """Run as an artificial network, with ReLU in place of neurons; or as the spiking one it is.
+
+        An artificial network has one timestep, and sees the mean of its input over time.
+        """
+        for block in self.block_list():
+            block.artificial = artificial
+
     def forward(self, x: Tensor) -> Tensor:
         """Mean outputs y(t) after each timestep, (T, N, K).
 
@@ -156,6 +164,8 @@ class SplitModel(nn.Module):
         Returns:
             y(t), (T, N, K), and by node the input, spikes, or running sums, (T, N, C, H, W).
         """
+        if self.readout.artificial:
+            x = x.mean(0, keepdim=True)
         values: dict[str, Tensor] = {INPUT: x}
         for block in self.block_list():
             values[block.name] = call(block, values)

@@ -37,7 +37,7 @@ class Forward(nn.Module):
         model: the network.
         potentials: also give membrane potentials, on a slower path.
         recompute: keep the spikes between blocks only, and run each block once more in the backward
-            pass (Chen et al., arXiv 1604.06174): less memory, a third more time.
+            pass (Chen et al., arXiv 1604.06174): half the memory, half as much time again.
     """
 
     def __init__(self, model: SplitModel, *, potentials: bool, recompute: bool) -> None:

@@ -1,4 +1,6 @@
-"""The training loop: float epochs, then quantisation-aware epochs on the exact integers."""
+"""The training loop: epochs as an artificial network, spiking float epochs, then epochs on the exact
+integers (quantisation-aware). Any of the first two may be none.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +34,7 @@ from neucodex_lava.training.checkpoints import (
 from neucodex_lava.training.distillation import Distillation
 from neucodex_lava.training.distributed import World, device_of
 from neucodex_lava.training.forward import Forward
+from neucodex_lava.training.losses import last_step_loss
 from neucodex_lava.training.objective import Objective, hard
 from neucodex_lava.training.optimisation import learning_rate, make_optimiser, set_learning_rate
 from neucodex_lava.training.prefetch import prefetched
@@ -128,7 +131,15 @@ def fit(
 
     while at.epoch < run.total_epochs:
         started = time.perf_counter() - at.totals.seconds
-        if at.epoch >= config.epochs and not model.integer:
+        phase = config.phase(at.epoch)
+        for network in (model, average.model if average else model):
+            network.set_artificial(phase == "ann")
+        if phase == "float" and at.epoch == config.ann_epochs > 0 and at.step == 0:
+            if average:
+                model.load_state_dict(average.model.state_dict())
+            optimiser = make_optimiser(model, config)
+            average = WeightAverage(model, config.ema) if config.ema else None
+        if phase == "integer" and not model.integer:
             if average:
                 model.load_state_dict(average.model.state_dict())
             calibrate_batch_norm(model, run, train_set)
@@ -150,7 +161,10 @@ def fit(
                 set_learning_rate(optimiser, learning_rate(config, at.epoch + at.step / steps))
                 x, targets = x.to(device), targets.to(device)
                 sent = forward(x)
-                loss = objective(x, sent, targets)
+                if phase == "ann":
+                    loss = last_step_loss(sent.outputs, targets, config.label_smoothing)
+                else:
+                    loss = objective(x, sent, targets)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
@@ -174,7 +188,7 @@ def fit(
         found = accuracy(judged, run, monitored(test_set, at.epoch == run.total_epochs))
         record = EpochRecord(
             epoch=at.epoch,
-            phase="integer" if model.integer else "float",
+            phase=phase,
             loss=totals.loss / totals.seen,
             train_accuracy=totals.correct / totals.seen,
             test_accuracy=found,

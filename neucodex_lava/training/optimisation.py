@@ -31,12 +31,19 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 
 
 def learning_rate(config: TrainConfig, epoch: float) -> float:
-    """Learning rate at a fractional epoch: warm-up and cosine, then a cosine of its own."""
+    """Learning rate at a fractional epoch: in each phase a cosine to 0, in all but the last warmed up."""
+    if epoch < config.ann_epochs:
+        return _warm_cosine(config.lr, epoch, config.warmup, config.ann_epochs)
+    epoch -= config.ann_epochs
     if epoch < config.epochs:
-        if epoch < config.warmup:
-            return config.lr * max(epoch / config.warmup, FIRST_RATE)
-        return _cosine(config.lr, (epoch - config.warmup) / max(1, config.epochs - config.warmup))
+        return _warm_cosine(config.lr, epoch, config.warmup, config.epochs)
     return _cosine(config.qat_lr, (epoch - config.epochs) / config.qat_epochs)
+
+
+def _warm_cosine(peak: float, epoch: float, warmup: float, epochs: int) -> float:
+    if epoch < warmup:
+        return peak * max(epoch / warmup, FIRST_RATE)
+    return _cosine(peak, (epoch - warmup) / max(1, epochs - warmup))
 
 
 def _cosine(peak: float, done: float) -> float:

@@ -77,8 +77,8 @@ class Run:
 
     @property
     def total_epochs(self) -> int:
-        """Float and quantisation-aware epochs together."""
-        return self.train.epochs + self.train.qat_epochs
+        """Epochs of all phases together."""
+        return self.train.ann_epochs + self.train.epochs + self.train.qat_epochs
 
     def same_work(self, other: Run) -> bool:
         """Whether the other run trains the same thing, whatever its command line and progress.

@@ -66,7 +66,7 @@ class Training(Command):
     precision: PrecisionName = TrainConfig.precision
     """Of convolutions, spikes and gradients; sums on integers are exact in both."""
     checkpoint_blocks: bool = False
-    """Keep only the spikes between blocks and run each block twice: half the memory, half as much time again."""
+    """Keep the spikes between blocks only and run blocks twice: half the memory, 1.5 times the time."""
     seed: int = TrainConfig.seed
     """Of initial weights, order and augmentation."""
     threads: int = TrainConfig.threads

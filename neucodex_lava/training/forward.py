@@ -53,7 +53,7 @@ class Forward(nn.Module):
         def call(block: SpikingBlock, values: dict[str, Tensor]) -> Tensor:
             # Its own output must not be among what a block keeps for its second run.
             sources = {link.source: values[link.source] for link in block.links()}
-            if self.potentials and not block.readout:
+            if self.potentials and not block.readout and not block.artificial:
                 spikes, potentials[block.name] = self._run(_with_potential, block, sources)
                 return spikes
             return self._run(_plain, block, sources)

@@ -25,6 +25,7 @@ from neucodex_lava.quantize import to_integer_net
 from neucodex_lava.training import checkpoints
 from neucodex_lava.training.averaging import WeightAverage
 from neucodex_lava.training.checkpoints import Position, read_checkpoint, save_checkpoint
+from neucodex_lava.training.forward import Forward
 from neucodex_lava.training.loop import Execution
 from neucodex_lava.training.losses import every_step_loss
 from neucodex_lava.training.optimisation import learning_rate, make_optimiser
@@ -192,6 +193,8 @@ def test_a_code_running_checkpoint_is_refused(finished: Path, tmp_path: Path) ->
 
 RECIPE = replace(
     TRAIN,
+    ann_epochs=1,
+    epochs=1,
     optimizer="sgd",
     lr=0.05,
     ema=0.9,
@@ -202,12 +205,19 @@ RECIPE = replace(
 )
 
 
-@pytest.mark.parametrize("stop_after", [2, 4, 7, 11])
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of an artificial, a float, and two integer epochs, of 3 steps each."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train_base(folder, TINY, DATA, RECIPE)
+    return folder
+
+
+@pytest.mark.parametrize("stop_after", [2, 3, 4, 7, 11])
 def test_a_run_that_stops_within_an_epoch_ends_with_the_same_weights_and_log(
-    tmp_path: Path, stop_after: int
+    whole: Path, tmp_path: Path, stop_after: int
 ) -> None:
-    whole, folder = tmp_path / "whole", tmp_path / "stopped"
-    expected_run = train_base(whole, TINY, DATA, RECIPE)
+    expected_run, folder = read_run(whole), tmp_path / "stopped"
     every_batch = Execution(save_minutes=1e-9)
 
     def interrupt(task: str, done: int, total: int) -> None:
@@ -232,12 +242,33 @@ def test_a_run_that_stops_within_an_epoch_ends_with_the_same_weights_and_log(
         replace(h, seconds=0) for h in expected_run.history
     ]
     assert run.float_accuracy == expected_run.float_accuracy is not None
+    assert [h.phase for h in run.history] == ["ann", "float", "integer", "integer"]
 
 
-def test_the_average_is_what_is_judged_and_exported(tmp_path: Path) -> None:
-    train_base(tmp_path / "run", TINY, DATA, RECIPE)
-    saved = read_checkpoint(tmp_path / "run")
-    _, model = load_model(tmp_path / "run")
+def test_an_artificial_network_is_relu_on_the_mean_of_its_input(finished: Path) -> None:
+    run, _ = load_model(finished)
+    torch.manual_seed(0)
+    model = run.build()
+    x = (torch.rand(2, 16, 1, 8, 8) < 0.4).float()
+    model.set_artificial(True)
+    # Asking for potentials, which an artificial network has none of, changes nothing.
+    sent = Forward(model, potentials=True, recompute=False)(x)
+    assert sent.outputs.shape == (1, 16, 10)
+    assert not sent.potentials
+    link = model.block_list()[0].links()[0]
+    z = torch.nn.functional.conv2d(x.mean(0), link.synapse.weight[..., 0], padding=1)
+    assert link.bn is not None
+    drive = torch.nn.functional.batch_norm(
+        z, None, None, link.bn.weight, link.bn.bias, training=True, eps=link.bn.eps
+    )
+    expected = torch.relu(drive / 2)
+    assert torch.allclose(sent.values["stem"][0], expected, atol=1e-5)
+    assert float(expected.max()) > 1, "not clipped where a neuron would fire"
+
+
+def test_the_average_is_what_is_judged_and_exported(whole: Path) -> None:
+    saved = read_checkpoint(whole)
+    _, model = load_model(whole)
     name = "blocks.stem.synapses.0.synapse.weight"
     assert torch.equal(model.state_dict()[name], saved["average"]["model"][name])
     assert not torch.equal(model.state_dict()[name], saved["model"][name])

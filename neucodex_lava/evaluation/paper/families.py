@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,9 +105,11 @@ class Family:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """Families of one kind differ in their seed only."""
+        """Families of one kind differ in their seed only, as far as their manifests say."""
         m = self.base.manifest
-        return (m.architecture, m.dataset, str(m.t_max), self.coding)
+        recipe = dict((m.training or {}).get("config", {})) | {"seed": 0, "threads": 0}
+        text = json.dumps(recipe, sort_keys=True)
+        return (m.architecture, m.dataset, str(m.t_max), self.coding, text)
 
 
 def find_families(exports: Path) -> list[Family]:

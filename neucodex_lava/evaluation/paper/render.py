@@ -19,9 +19,9 @@ HEAD = "Table I of NeuCODEX: ours, and the paper's"
 LEGEND = (
     "Accuracy: share of right test answers with its 95 % Wilson interval, or mean ± standard deviation"
     " over the seeds (measured). T: mean timesteps (measured). SynOps: of the edge part, a sample"
-    " (simulated; MACs where the input is graded). Bits: payload a sample, as sent (modelled from the"
-    " codec). Difference: ours less the paper's, in percentage points. – : not measured, or not known"
-    " to us."
+    " (simulated), and MACs where its input is graded. Bits: payload a sample, as sent (modelled from"
+    " the codec). Paper: the paper's accuracy. Difference: ours less the paper's, in percentage"
+    " points. – : not measured, or not known to us."
 )
 
 
@@ -51,23 +51,19 @@ def _difference(row: TableRow) -> str:
     return UNKNOWN if points is None else f"{points:+.1f}".replace("-", "−")
 
 
-def _work(row: TableRow) -> str:
-    """SynOps, and beside them the MACs of graded input."""
-    return f"{count(row.syn_ops)} + {count(row.macs)} MACs" if row.macs else count(row.syn_ops)
-
-
 COLUMNS: tuple[tuple[str, Callable[[TableRow], str]], ...] = (
     ("split, code", _split),
     ("", lambda r: r.configuration),
     ("accuracy", _accuracy),
     ("T", lambda r: _timesteps(r.mean_timesteps)),
-    ("edge SynOps", _work),
+    ("edge SynOps", lambda r: count(r.syn_ops)),
+    ("MACs", lambda r: count(r.macs)),
     ("bits", lambda r: count(r.payload_bits)),
     (
-        "paper: accuracy",
+        "paper",
         lambda r: UNKNOWN if r.paper_accuracy is None else percent(r.paper_accuracy),
     ),
-    ("paper: T", lambda r: _timesteps(r.paper_timesteps)),
+    ("paper's T", lambda r: _timesteps(r.paper_timesteps)),
     ("difference", _difference),
 )
 

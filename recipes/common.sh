@@ -39,7 +39,7 @@ name() {
 train() {
     local run=$1; shift
     local last=(--seed "$seed" --threads "${THREADS:-0}")
-    if [ "$smoke" = 1 ]; then last+=(--width 0.125 --train-limit 128 --epochs 1 --qat-epochs 1 --batch-size 32 --warmup 0); fi
+    if [ "$smoke" = 1 ]; then last+=(--width 0.125 --train-limit 128 --ann-epochs 0 --epochs 1 --qat-epochs 1 --batch-size 32 --warmup 0); fi
     neucodex train "$@" "${last[@]}" --out "$out/$run"
 }
 

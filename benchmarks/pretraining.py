@@ -4,7 +4,7 @@
     NEUCODEX_DATA=... python benchmarks/pretraining.py cifar10
 
 Float phases only. Every way gets the same number of epochs; two thirds of them are the pretraining, and
-each phase has its own warm-up and cosine. ``train --ann-epochs`` and ``train --init`` do the same.
+each phase has its own warm-up and cosine, the second up to half of the learning rate.
 """
 
 from __future__ import annotations

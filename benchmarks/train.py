@@ -26,7 +26,7 @@ from neucodex_lava.progress import Progress, progress_bars, silent
 
 CASES = ("conv", "slayer", *PEERS, "network")
 GOALS = {"conv": 1 / 1.4, "slayer": 2.2, "snntorch": 1.0, "spikingjelly": 1.0}
-"""Smallest ratio, baseline / ours, that issue 4 asks for."""
+"""Smallest ratio, baseline / ours, that is wanted."""
 WARM_UP = 2
 ROUNDS = 30
 SECONDS = 30.0

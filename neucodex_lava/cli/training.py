@@ -66,7 +66,7 @@ class Training(Command):
     precision: PrecisionName = TrainConfig.precision
     """Of convolutions, spikes and gradients; sums on integers are exact in both."""
     checkpoint_blocks: bool = False
-    """Keep the spikes between blocks only and run blocks twice: half the memory, 1.5 times the time."""
+    """Keep the spikes between blocks only and run blocks twice: half the memory, 1.6 times the time."""
     seed: int = TrainConfig.seed
     """Of initial weights, order and augmentation."""
     threads: int = TrainConfig.threads
@@ -142,7 +142,9 @@ class Train(Training, DataOptions):
     head_width: float = 1.0
     """Factor on the channel counts of that head, e.g. 0.5."""
     ann_epochs: int = 0
-    """Epochs before all others as an artificial network (ReLU), which learns several times faster."""
+    """Epochs before all others as an artificial network (ReLU in place of neurons, one timestep)."""
+    ann_lr: float = 0.0
+    """Peak learning rate of those epochs; 0: as --lr."""
     epochs: int = 60
     qat_epochs: int = 10
     lr: float = TrainConfig.lr

@@ -108,7 +108,8 @@ class TrainConfig:
 
     Attributes:
         ann_epochs: epochs before those as an artificial network: ReLU in place of neurons, on the mean
-            of the input's timesteps. It learns several times faster than spikes do.
+            of the input's timesteps.
+        ann_lr: peak learning rate of those (0: as `lr`; spiking epochs want less).
         epochs: float epochs (batch statistics).
         qat_epochs: quantisation-aware epochs after them.
         batch_size: samples per step.
@@ -128,7 +129,7 @@ class TrainConfig:
         loss: what is minimised.
         distillation: what stage 2 learns from its base.
         checkpoint_blocks: keep only the spikes between blocks and run each block once more in the
-            backward pass: half the memory, half as much time again.
+            backward pass: half the memory, 1.6 times the time.
     """
 
     epochs: int = 30
@@ -151,9 +152,16 @@ class TrainConfig:
     distillation: DistillConfig = field(default_factory=DistillConfig)
     checkpoint_blocks: bool = False
     ann_epochs: int = 0
+    ann_lr: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.ann_epochs >= 0, f"ann_epochs is {self.ann_epochs}, it cannot be negative")
+        require(
+            not self.ann_epochs or self.epochs > 0,
+            "an artificial network cannot be quantised: spiking epochs must follow",
+            "add some with --epochs",
+        )
+        require(0 <= self.ann_lr <= 1, f"ann_lr {self.ann_lr} is outside [0, 1]")
         require(self.epochs >= 0, f"epochs is {self.epochs}, it cannot be negative")
         require(
             self.qat_epochs >= 1,

@@ -173,8 +173,7 @@ class _NormLIF(torch.autograd.Function):
         )  # fmt: skip
         ctx.save_for_backward(*flats, *scales, total, *moments)
         ctx.spec, ctx.shape = spec, arguments[0].shape
-        for moment in moments:
-            ctx.mark_non_differentiable(moment)
+        ctx.mark_non_differentiable(*moments)
         return _unflat(out, ctx.shape), *moments
 
     @staticmethod

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -96,12 +97,39 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle.UnpicklingError for anything it refuses
         raise FormatError(f"'{path}' is not a checkpoint", "train it again") from error
-    if (
-        not isinstance(content, dict)
-        or not {"epoch", "gains", "model", "optimiser"} <= content.keys()
-    ):
+    if not _is_checkpoint(content):
         raise FormatError(f"'{path}' is not a checkpoint", "train it again")
     return content
+
+
+def _is_checkpoint(content: Any) -> bool:
+    """Whether all that is read later is there, and of the type it should be."""
+    if not isinstance(content, dict):
+        return False
+    gains, average = content.get("gains"), content.get("average")
+    totals: Any = content.get("totals", {})
+    return (
+        all(isinstance(content.get(name), dict) for name in ("model", "optimiser"))
+        and all(_is_count(content.get(name, 0)) for name in ("epoch", "step"))
+        and "epoch" in content
+        and isinstance(gains, dict)
+        and all(isinstance(g, (int, float)) and 0 <= g < math.inf for g in gains.values())
+        and isinstance(totals, dict)
+        and set(totals) <= {f.name for f in fields(Totals)}
+        and all(isinstance(value, (int, float)) for value in totals.values())
+        and (
+            average is None
+            or (
+                isinstance(average, dict)
+                and _is_count(average.get("updates"))
+                and isinstance(average.get("model"), dict)
+            )
+        )
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def position_of(content: dict[str, Any]) -> Position:
@@ -127,7 +155,7 @@ def resume(
     try:
         optimiser.load_state_dict(content["optimiser"])
         return position_of(content), content.get("average")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(
             f"'{folder / CHECKPOINT_FILE}' is no checkpoint of this run: {error}", "train it again"
         ) from error
@@ -168,5 +196,11 @@ def load_into(model: SplitModel, weights: dict[str, Tensor], folder: Path) -> No
 
 def set_phase(model: SplitModel, content: dict[str, Any]) -> None:
     """The integer phase, if the checkpoint was in it."""
-    if any(content["gains"].values()):
-        model.set_gains(content["gains"])
+    gains = content["gains"]
+    if any(gains.values()):
+        if gains.keys() != model.gains.keys():
+            raise FormatError(
+                f"a checkpoint has gains of {len(gains)} nodes, this network has others",
+                "it is of another architecture: choose another folder, or train it again",
+            )
+        model.set_gains(gains)

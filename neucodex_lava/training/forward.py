@@ -37,7 +37,7 @@ class Forward(nn.Module):
         model: the network.
         potentials: also give membrane potentials, on a slower path.
         recompute: keep the spikes between blocks only, and run each block once more in the backward
-            pass (Chen et al., arXiv 1604.06174): half the memory, half as much time again.
+            pass (Chen et al., arXiv 1604.06174): half the memory, 1.6 times the time.
     """
 
     def __init__(self, model: SplitModel, *, potentials: bool, recompute: bool) -> None:

@@ -108,6 +108,11 @@ def fit(
         f"batch size {config.batch_size} cannot be shared equally by {world.size} processes",
         "choose a multiple of the number of processes",
     )
+    require(
+        len(train_set) >= world.size,
+        f"{len(train_set)} training samples cannot be shared by {world.size} processes",
+        "use fewer processes",
+    )
     model.to(device)
     for network in (model, base):
         if network:

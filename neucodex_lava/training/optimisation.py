@@ -33,7 +33,7 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 def learning_rate(config: TrainConfig, epoch: float) -> float:
     """Learning rate at a fractional epoch: a cosine to 0 in each phase, warmed up but for the last."""
     if epoch < config.ann_epochs:
-        return _warm_cosine(config.lr, epoch, config.warmup, config.ann_epochs)
+        return _warm_cosine(config.ann_lr or config.lr, epoch, config.warmup, config.ann_epochs)
     epoch -= config.ann_epochs
     if epoch < config.epochs:
         return _warm_cosine(config.lr, epoch, config.warmup, config.epochs)

@@ -6,7 +6,7 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -175,6 +175,34 @@ def test_damaged_runs_are_one_clear_line(finished: Path, tmp_path: Path) -> None
         load_model(broken)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"gains": None},
+        {"gains": {"stem": float("nan")}},
+        {"gains": {"another": 2.0}},
+        {"epoch": "x"},
+        {"epoch": -1},
+        {"step": 1.5},
+        {"average": 3},
+        {"average": {"a": 1}},
+        {"totals": {"x": 1}},
+        {"optimiser": None},
+        {"model": []},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_wrong_types_is_one_clear_line(
+    finished: Path, tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    (tmp_path / "run.json").write_bytes((finished / "run.json").read_bytes())
+    torch.save(read_checkpoint(finished) | damage, tmp_path / "checkpoint.pt")
+    with pytest.raises(FormatError, match="checkpoint"):
+        load_model(tmp_path)
+    with pytest.raises(FormatError, match="checkpoint"):
+        train_base(tmp_path, TINY, DATA, TRAIN)
+
+
 def test_a_code_running_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
     import pickle
 
@@ -300,6 +328,13 @@ def test_the_learning_rate_warms_up_and_falls_to_zero_in_each_phase() -> None:
     assert learning_rate(train, 10) == pytest.approx(0.5)
     assert learning_rate(train, 13.999) < 1e-4
     assert learning_rate(replace(train, warmup=0), 0) == 1.0
+    artificial = replace(train, ann_epochs=4, ann_lr=0.1)
+    assert learning_rate(artificial, 2) == pytest.approx(0.1)
+    assert learning_rate(artificial, 3.999) < 1e-4
+    assert learning_rate(artificial, 4 + 2) == pytest.approx(1.0)
+    assert learning_rate(replace(artificial, ann_lr=0), 2) == pytest.approx(1.0)
+    with pytest.raises(ConfigError, match="spiking epochs must follow"):
+        replace(artificial, epochs=0)
 
 
 def test_norms_and_biases_do_not_decay(finished: Path) -> None:

@@ -3,6 +3,8 @@
 import gc
 import re
 import threading
+import time
+from multiprocessing import managers
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ from session_totals import check_totals
 
 from neucodex_lava.edge.processes.counting import CountingConv, CountingDense
 from neucodex_lava.edge.processes.fused import EdgeHead, PyEdgeHeadModel
+from neucodex_lava.edge.runtime import supervisor
 from neucodex_lava.edge.runtime.shared import shared_zeros
 from neucodex_lava.edge.runtime.supervisor import SupervisedRun
 from neucodex_lava.edge.simulation import EdgeSession, simulate
-from neucodex_lava.errors import ConfigError, DataError
+from neucodex_lava.errors import ConfigError, DataError, SimulationError
 from neucodex_lava.integer_net import Connection
 
 pytestmark = pytest.mark.lava
@@ -251,3 +254,45 @@ def test_a_counting_synapse_sends_what_the_stock_one_sends(kind: str, bits: int)
     ops = [m.reshape(-1) @ active for m in maps]
     expected = [0 * ops[0], 0 * ops[0], ops[0]] if bits else [ops[0], ops[1], 0 * ops[0]]
     assert np.array_equal(tally["counts"], np.stack([active.sum(0), *expected], axis=1))
+
+
+def test_a_helping_process_that_does_not_come_up_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, inputs, *_ = load_join_net()
+    expected = simulate(net, inputs)
+    starts = shared_zeros((1,), np.int64)
+    serve = managers.SharedMemoryManager._run_server
+
+    def hang_at_first(*args: Any) -> None:
+        starts[0] += 1
+        while starts[0] == 1:
+            pass
+        serve(*args)
+
+    monkeypatch.setattr(managers.SharedMemoryManager, "_run_server", hang_at_first)
+    monkeypatch.setattr(supervisor, "HELPER_TIMEOUT_S", 0.5)
+    before = leftovers()
+    found = simulate(net, inputs)
+    assert starts[0] == 2
+    assert np.array_equal(found.output, expected.output)
+    gc.collect()
+    assert leftovers() == before
+
+
+def test_a_helping_process_that_never_comes_up_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, inputs, *_ = load_join_net()
+
+    def hang(*_: Any) -> None:
+        while True:
+            time.sleep(1)
+
+    monkeypatch.setattr(managers.SharedMemoryManager, "_run_server", hang)
+    monkeypatch.setattr(supervisor, "HELPER_TIMEOUT_S", 0.5)
+    before = leftovers()
+    with pytest.raises(SimulationError, match="could not start the network"):
+        simulate(net, inputs)
+    gc.collect()
+    assert leftovers() == before

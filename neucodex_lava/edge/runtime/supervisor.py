@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import multiprocessing
 import os
 import queue
 import threading
@@ -35,6 +36,8 @@ from neucodex_lava.errors import NeucodexError, SimulationError
 POLL_S = 0.05
 """How often the children are looked at while waiting for data."""
 START_TIMEOUT_S = 60.0
+HELPER_TIMEOUT_S = 20.0
+"""For the process that hands out shared memory; it answers in milliseconds."""
 JOIN_TIMEOUT_S = 1.0
 
 _open: weakref.WeakSet[SupervisedRun] = weakref.WeakSet()
@@ -51,7 +54,11 @@ class _Runtime(Runtime):
     def initialize(self, node_cfg_idx: int = 0) -> None:
         del node_cfg_idx
         self._build_watchdog_manager()
-        self._build_message_infrastructure()
+        try:
+            self._build_helped_infrastructure()
+        except EOFError:
+            # Seen once in thousands of starts: the process forked for it span and never answered.
+            self._build_helped_infrastructure()
         self._build_channels()
         self._build_sync_channels()
         self._build_processes()
@@ -66,6 +73,24 @@ class _Runtime(Runtime):
         infrastructure: Any = self._messaging_infrastructure
         infrastructure.smm._manager.shutdown()
         self._is_initialized = True
+
+    def _build_helped_infrastructure(self) -> None:
+        """Lava's message infrastructure, whose helping process is killed if it does not come up."""
+        before = set(multiprocessing.active_children())
+
+        def give_up() -> None:
+            for child in set(multiprocessing.active_children()) - before:
+                child.kill()
+                child.join(JOIN_TIMEOUT_S)
+
+        timer = threading.Timer(HELPER_TIMEOUT_S, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            self._build_message_infrastructure()
+        finally:
+            timer.cancel()
+            timer.join()
 
     @property
     def actors(self) -> list[Any]:
@@ -300,7 +325,8 @@ def _drop_handlers() -> None:
 
 def _release_memory(memory: Any) -> None:
     handles = list(memory._shared_memory_handles)
-    with contextlib.suppress(OSError, EOFError, AssertionError):
+    # A manager that never started has no `shutdown`.
+    with contextlib.suppress(OSError, EOFError, AssertionError, AttributeError):
         memory.shutdown()
     for handle in handles:
         # Only there when the start failed half-way, and its manager, too.

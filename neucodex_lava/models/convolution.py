@@ -29,7 +29,12 @@ class Convolution:
             exact: keep the sums in float32 though `dtype` is bfloat16; for even integer weights below
                 512, which bfloat16 holds exactly, the gradients are those of the same weights.
         """
-        if self.stride > 1 and self.padding == 0 and weight.shape[2:] == (1, 1) and not self.transposed:
+        if (
+            self.stride > 1
+            and self.padding == 0
+            and weight.shape[2:] == (1, 1)
+            and not self.transposed
+        ):
             # torch 2.3 writes beyond its memory in the backward pass of such a convolution (4 to 8
             # channels, 64x64, channels last, on a CPU); what it skips it never needed.
             x, shape = x[:, :, :: self.stride, :: self.stride], replace(self, stride=1)

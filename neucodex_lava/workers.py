@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from weakref import finalize
 
 from neucodex_lava.errors import ConfigError
@@ -75,3 +76,30 @@ def _work(
         else:
             done.put(None)
         del job
+
+
+_lock = Lock()
+
+
+@cache
+def _shared(threads: int) -> Workers:
+    return Workers(threads)
+
+
+def share_out(pieces: int, threads: int, job: Callable[[int, int, int], object]) -> None:
+    """Call job(first, last, share) on all `pieces`, shared out among threads that all callers use.
+
+    Args:
+        pieces: how many; share i gets those from `first` to `last` - 1, the same in every call.
+        threads: how many shares; with 1 the caller does all.
+        job: called once for each share, at the same time.
+
+    Raises:
+        What the first of the jobs raised.
+    """
+    if threads == 1:
+        job(0, pieces, 0)
+        return
+    bounds = [pieces * i // threads for i in range(threads + 1)]
+    with _lock:
+        _shared(threads).run(lambda i: job(bounds[i], bounds[i + 1], i))

@@ -27,8 +27,31 @@ def _check_head(head: int, factor: float, split_points: int) -> None:
     )
 
 
+class _Stages:
+    """What networks of stages have in common: their widths, and a head of another width."""
+
+    widths: tuple[int, ...]
+    stem_stride: int
+    head: int
+    head_width: float
+
+    def _check(self, kind: str, counts: tuple[int, ...], what: str) -> None:
+        require(len(self.widths) >= 1, f"a {kind} needs at least one stage")
+        require(
+            len(self.widths) == len(counts), f"{len(self.widths)} widths for {len(counts)} stages"
+        )
+        require(min(self.widths) >= 1, f"stage widths {self.widths} must be at least 1")
+        require(min(counts) >= 1, f"{what} {counts} must be at least 1")
+        require(self.stem_stride in (1, 2, 4), f"stem stride {self.stem_stride} is not 1, 2 or 4")
+        _check_head(self.head, self.head_width, sum(counts))
+
+    def width_of(self, number: int, width: int) -> int:
+        """Channels of split point `number` (0: the stem), in a stage of this width."""
+        return scaled(width, self.head_width) if number <= self.head else width
+
+
 @dataclass(frozen=True)
-class ResNetConfig:
+class ResNetConfig(_Stages):
     """A spiking ResNet: a stem, then stages of residual blocks joined by membrane current.
 
     Attributes:
@@ -48,19 +71,7 @@ class ResNetConfig:
     head_width: float = 1.0
 
     def __post_init__(self) -> None:
-        require(len(self.widths) >= 1, "a ResNet needs at least one stage")
-        require(
-            len(self.widths) == len(self.blocks),
-            f"{len(self.widths)} widths for {len(self.blocks)} stages",
-        )
-        require(min(self.widths) >= 1, f"stage widths {self.widths} must be at least 1")
-        require(min(self.blocks) >= 1, f"blocks per stage {self.blocks} must be at least 1")
-        require(self.stem_stride in (1, 2, 4), f"stem stride {self.stem_stride} is not 1, 2 or 4")
-        _check_head(self.head, self.head_width, self.split_points)
-
-    def width_of(self, number: int, width: int) -> int:
-        """Channels of split point `number` (0: the stem), in a stage of this width."""
-        return scaled(width, self.head_width) if number <= self.head else width
+        self._check("ResNet", self.blocks, "blocks per stage")
 
     @property
     def split_points(self) -> int:
@@ -69,7 +80,7 @@ class ResNetConfig:
 
 
 @dataclass(frozen=True)
-class VGGConfig:
+class VGGConfig(_Stages):
     """A spiking VGG: stages of 3x3 convolutions, the last of each stage with stride 2.
 
     Attributes:
@@ -90,22 +101,7 @@ class VGGConfig:
     head_width: float = 1.0
 
     def __post_init__(self) -> None:
-        require(len(self.widths) >= 1, "a VGG needs at least one stage")
-        require(
-            len(self.widths) == len(self.convolutions),
-            f"{len(self.widths)} widths for {len(self.convolutions)} stages",
-        )
-        require(min(self.widths) >= 1, f"stage widths {self.widths} must be at least 1")
-        require(
-            min(self.convolutions) >= 1,
-            f"convolutions per stage {self.convolutions} must be at least 1",
-        )
-        require(self.stem_stride in (1, 2, 4), f"stem stride {self.stem_stride} is not 1, 2 or 4")
-        _check_head(self.head, self.head_width, self.split_points)
-
-    def width_of(self, number: int, width: int) -> int:
-        """Channels of split point `number` (0: the stem), in a stage of this width."""
-        return scaled(width, self.head_width) if number <= self.head else width
+        self._check("VGG", self.convolutions, "convolutions per stage")
 
     @property
     def split_points(self) -> int:

@@ -76,7 +76,7 @@ def _unary(name: str) -> Any:
     return function
 
 
-_trunc, _rint, _fabs = _unary("llvm.trunc"), _unary("llvm.rint"), _unary("llvm.fabs")
+trunc, _rint, fabs = _unary("llvm.trunc"), _unary("llvm.rint"), _unary("llvm.fabs")
 
 
 @_intrinsic
@@ -95,7 +95,7 @@ def _njit(function: Any) -> Any:
 
 
 @_njit
-def _exp(x: float) -> float:
+def exp(x: float) -> float:
     """e^x for x <= 0, to float32's precision."""
     y = max(np.float32(x) * np.float32(LOG2_E), np.float32(-126))
     n = _rint(y)
@@ -139,13 +139,13 @@ def _integrate(v: Array, d: Array, n: int, keep: float, scale: float) -> None:
     if keep == 0 or keep == 1 or keep == 0.5 or keep == 0.25:
         k = np.float32(keep)
         for j in range(n):
-            v[j] = _trunc(v[j] * k) + _trunc(d[j] * np.float32(scale))
+            v[j] = trunc(v[j] * k) + trunc(d[j] * np.float32(scale))
     else:
         # 24 bits of state times 12 of decay need float64.
         for j in range(n):
-            v[j] = _trunc(np.float32(np.trunc(np.float64(v[j]) * keep)))
+            v[j] = trunc(np.float32(np.trunc(np.float64(v[j]) * keep)))
         for j in range(n):
-            v[j] += _trunc(d[j] * np.float32(scale))
+            v[j] += trunc(d[j] * np.float32(scale))
 
 
 @_njit
@@ -220,7 +220,7 @@ def backward(
             at = t * size + tile * span
             row = potentials[t]
             for j in range(n):
-                row[j] = peak * _exp(_fabs(row[j] * unit - centre) * slope)
+                row[j] = peak * exp(fabs(row[j] * unit - centre) * slope)
             x = grad_out[at : at + n]
             for j in range(n):
                 g[j] = g[j] * k + row[j] * _load(x[j])

@@ -9,10 +9,8 @@ passes over the block's values for forward and backward together; elsewhere by t
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from torch import Tensor, nn
 from neucodex_lava.models import kernels
 from neucodex_lava.models.dynamics import DECAY_ONE, FLOAT_SCALE, LIF, lif_torch, slayer_neuron
 from neucodex_lava.models.slayer import cuba
-from neucodex_lava.workers import Workers
+from neucodex_lava.workers import share_out
 
 TILE = 512
 """Values worked on at once, about: a few such arrays stay in the first-level cache."""
@@ -240,11 +238,8 @@ class _Values:
 
     def run(self, job: Callable[[int, int], object], tiles: int | None = None) -> None:
         """Call job(first, last) on all tiles, shared out among the threads."""
-        _share_out(
-            self.size,
-            self.tiles if tiles is None else tiles,
-            lambda first, last, _: job(first, last),
-        )
+        pieces = self.tiles if tiles is None else tiles
+        share_out(pieces, _threads(self.size, pieces), lambda first, last, _: job(first, last))
 
     def reduce(self, rows: int, job: Callable[[int, int, NDArray[np.float64]], object]) -> Tensor:
         """Sums (rows, C) of what job(first, last, sums) adds to sums (rows, L)."""
@@ -287,30 +282,12 @@ def _reduced(
 ) -> Tensor:  # fmt: skip
     # One row of sums for each thread, added in their order: the same result in every run.
     parts = np.zeros((_threads(size, tiles), rows, span))
-    _share_out(size, tiles, lambda first, last, i: job(first, last, parts[i]))
+    share_out(tiles, len(parts), lambda first, last, i: job(first, last, parts[i]))
     return torch.from_numpy(parts.sum(0).reshape(rows, repeat, -1).sum(1))
-
-
-_lock = threading.Lock()
-
-
-@lru_cache(maxsize=4)
-def _workers(threads: int) -> Workers:
-    return Workers(threads)
 
 
 def _threads(size: int, tiles: int) -> int:
     return min(torch.get_num_threads(), tiles) if size >= FEW else 1
-
-
-def _share_out(size: int, tiles: int, job: Callable[[int, int, int], object]) -> None:
-    threads = _threads(size, tiles)
-    if threads == 1:
-        job(0, tiles, 0)
-        return
-    bounds = [tiles * i // threads for i in range(threads + 1)]
-    with _lock:
-        _workers(threads).run(lambda i: job(bounds[i], bounds[i + 1], i))
 
 
 def _flat(x: Tensor) -> Tensor:

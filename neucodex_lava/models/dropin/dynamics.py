@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor
 
 from neucodex_lava.models.dropin import kernels
-from neucodex_lava.workers import Workers
+from neucodex_lava.workers import share_out
 
 EXACT = float(1 << 24)
 """Integers below it are exact in float32."""
@@ -231,27 +229,14 @@ def _flat(x: Tensor) -> Any:
     return x.detach().reshape(-1).numpy()
 
 
-_lock = Lock()
-
-
-@cache
-def _workers(threads: int) -> Workers:
-    return Workers(threads)
-
-
 def _share(x: Tensor, job: Callable[[int, int], float | None]) -> float:
     """Run `job` over all tiles of `x` (T, ...) on torch's number of threads; the largest result."""
     values = x[0].numel() if len(x) else 0
     tiles = -(-values // kernels.TILE)
-    threads = torch.get_num_threads()
-    if threads == 1 or x.numel() < FEW:
-        return job(0, tiles) or 0.0
-    found = [0.0] * threads
-    bounds = [tiles * i // threads for i in range(threads + 1)]
+    found = [0.0] * (torch.get_num_threads() if x.numel() >= FEW else 1)
 
-    def one(share: int) -> None:
-        found[share] = job(bounds[share], bounds[share + 1]) or 0.0
+    def one(first: int, last: int, share: int) -> None:
+        found[share] = job(first, last) or 0.0
 
-    with _lock:
-        _workers(threads).run(one)
+    share_out(tiles, len(found), one)
     return max(found)

@@ -18,7 +18,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.models.kernels import _exp, _fabs, _trunc  # pyright: ignore[reportPrivateUsage]
+from neucodex_lava.models.kernels import exp, fabs, trunc
 
 Array = NDArray[Any]
 TILE = 2048
@@ -35,7 +35,7 @@ def _decay(v: Array, n: int, keep: float) -> None:
     if keep == 0 or keep == 1 or keep == 0.5 or keep == 0.25:
         k = np.float32(keep)
         for j in range(n):
-            v[j] = _trunc(v[j] * k)
+            v[j] = trunc(v[j] * k)
     else:
         # 24 bits of state times 12 of decay need float64.
         for j in range(n):
@@ -51,16 +51,16 @@ def _step(
     _decay(v, n, keep_v)
     if keep_u == 0:
         for j in range(n):
-            v[j] += _trunc(x[j] * s)
+            v[j] += trunc(x[j] * s)
     else:
         _decay(u, n, keep_u)
         for j in range(n):
-            u[j] += _trunc(x[j] * s)
+            u[j] += trunc(x[j] * s)
         for j in range(n):
             v[j] += u[j]
-            peak[j] = max(peak[j], _fabs(u[j]))
+            peak[j] = max(peak[j], fabs(u[j]))
     for j in range(n):
-        peak[j] = max(peak[j], _fabs(v[j]))
+        peak[j] = max(peak[j], fabs(v[j]))
 
 
 @_njit
@@ -139,7 +139,7 @@ def fire_backward(
             at = t * size + start
             row = potentials[t]
             for j in range(n):
-                row[j] = top * _exp(_fabs(row[j] * unit - centre) * slope)
+                row[j] = top * exp(fabs(row[j] * unit - centre) * slope)
             above, below = grad_out[at : at + n], grad[at : at + n]
             for j in range(n):
                 g_v[j] = g_v[j] * k_v + row[j] * above[j]
@@ -187,8 +187,8 @@ def largest_integer(x: Array) -> float:
         n = min(TILE, size - start)
         row = x[start : start + n]
         for j in range(n):
-            odd[j] += _fabs(row[j] - _trunc(row[j]))
-            peak[j] = max(peak[j], _fabs(row[j]))
+            odd[j] += fabs(row[j] - trunc(row[j]))
+            peak[j] = max(peak[j], fabs(row[j]))
         if start % (16 * TILE) == 0 and odd.max() != 0:
             return np.inf
     return peak.max() if odd.max() == 0 else np.inf

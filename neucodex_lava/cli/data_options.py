@@ -40,6 +40,8 @@ class DataOptions:
     """Seed of the division into training and test samples, where the dataset has none."""
     bins: Binning = "time"
     """Timesteps of a recording: of equal time, or of an equal count of events."""
+    holdout: int = 0
+    """So many training samples are not trained on: ``neucodex calibrate`` uses them."""
 
     def data_config(self) -> DataConfig:
         """The options as a configuration."""
@@ -55,4 +57,5 @@ class DataOptions:
             size=self.size,
             split_seed=self.split_seed,
             bins=self.bins,
+            holdout=self.holdout,
         )

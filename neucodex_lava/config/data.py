@@ -87,6 +87,8 @@ class DataConfig:
         split_seed: of the division into training and test samples, where the dataset has none.
         bins: what the timesteps of a recording have in common: equal ``time`` or equal ``count`` of
             events.
+        holdout: so many of the training samples are not trained on: exit policies are calibrated on
+            them.
     """
 
     dataset: DatasetName = "digits"
@@ -97,6 +99,7 @@ class DataConfig:
     size: int = 0
     split_seed: int = 0
     bins: Binning = "time"
+    holdout: int = 0
 
     def __post_init__(self) -> None:
         require(
@@ -106,6 +109,7 @@ class DataConfig:
         )
         require(1 <= self.timesteps <= 256, f"T_max is {self.timesteps}, it must be from 1 to 256")
         require(self.train_limit >= 0, f"train_limit {self.train_limit} is negative")
+        require(self.holdout >= 0, f"holdout {self.holdout} is negative")
         require(
             self.events == (self.encoding.name == "events"),
             f"dataset '{self.dataset}' and encoding '{self.encoding.name}' do not go together",

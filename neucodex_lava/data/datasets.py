@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +19,7 @@ from neucodex_lava.data.own import own
 from neucodex_lava.data.roots import find_root
 from neucodex_lava.data.saccades import saccade_events
 from neucodex_lava.data.sets import EventSet, ImageSet, SampleSet, Split
-from neucodex_lava.data.splits import held_out, mixed, stratified
+from neucodex_lava.data.splits import held_out, mixed, split_off, stratified
 from neucodex_lava.errors import DataError, MissingDependencyError
 
 Reader = Callable[[DataConfig, Path | str | None, Split], SampleSet]
@@ -32,6 +33,9 @@ BY_CLASS = ("caltech101", "nmnist", "ncaltech101", "cifar10dvs", "dvs128gesture"
 """Datasets whose files lie class by class: their training samples are mixed, once and for all, so that
 the first ones are of all classes."""
 ORDER_SEED = 0
+HOLDOUT_SEED = 0
+"""Of the choice of samples held out, the same for every run: a bundle is never calibrated on what its
+base was trained on."""
 TEST_SHARES = {"caltech101": 0.2, "ncaltech101": 0.2, "cifar10dvs": 0.1}
 """Share of test samples of each class, of datasets that come undivided."""
 
@@ -49,29 +53,42 @@ def load(
     own arrays (`neucodex_lava.data.own`).
 
     Args:
-        config: its `dataset`; `train_limit` keeps only the first samples of the training split.
+        config: its `dataset`; `train_limit` keeps only the first samples of the training split, and
+            `holdout` of these, of all classes in proportion, are not in it.
         data_root: folder that holds the datasets' folders; by default the environment variable
             NEUCODEX_DATA.
-        split: ``train`` or ``test``; ``all``, of Caltech101, N-Caltech101 and CIFAR10-DVS, which come
-            undivided, is both.
+        split: ``train``, ``holdout`` (what the training split leaves out) or ``test``; ``all``, of
+            Caltech101, N-Caltech101 and CIFAR10-DVS, which come undivided, is both.
 
     Raises:
-        DataError: unknown split, no data root, missing, truncated or malformed files.
+        DataError: unknown split, no data root, missing, truncated or malformed files; too few training
+            samples to hold so many out, or none held out.
         MissingDependencyError: a package that reads the dataset is not installed.
     """
     if split not in get_args(Split):
-        raise DataError(f"unknown split '{split}'", "choose train or test")
+        raise DataError(f"unknown split '{split}'", "choose train, holdout or test")
     if split == "all" and config.dataset not in TEST_SHARES:
         raise DataError(f"{config.dataset} has a training and a test split", "choose one of them")
-    samples = READERS[config.dataset](config, data_root, split)
-    if split != "all" and config.dataset in TEST_SHARES:
+    part: Split = "train" if split == "holdout" else split
+    samples = READERS[config.dataset](config, data_root, part)
+    if part != "all" and config.dataset in TEST_SHARES:
         share = TEST_SHARES[config.dataset]
         test = held_out(samples, share, config.split_seed)
-        samples = samples.take(test if split == "test" else ~test)
-    if split == "train" and config.dataset in BY_CLASS:
+        samples = samples.take(test if part == "test" else ~test)
+    return samples if part != "train" else _train_or_holdout(samples, config, split)
+
+
+def _train_or_holdout(samples: SampleSet, config: DataConfig, split: Split) -> SampleSet:
+    """Of the training samples those to train on, or those held out."""
+    if config.dataset in BY_CLASS:
         samples = mixed(samples, ORDER_SEED)
-    if split == "train" and 0 < config.train_limit < len(samples):
+    if 0 < config.train_limit < len(samples):
         samples = samples.take(slice(0, config.train_limit))
+    if config.holdout:
+        train, held = split_off(samples, config.holdout, HOLDOUT_SEED)
+        return train if split == "train" else replace(held, split="holdout")
+    if split == "holdout":
+        raise DataError("no training samples were held out", "train with --holdout N")
     return samples
 
 

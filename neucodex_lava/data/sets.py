@@ -17,7 +17,7 @@ from neucodex_lava.errors import DataError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Split = Literal["train", "test", "all"]
+Split = Literal["train", "holdout", "test", "all"]
 Rows = slice | NDArray[Any]
 ALL = slice(None)
 
@@ -28,7 +28,8 @@ class SampleSet(ABC):
 
     Attributes:
         name: of the dataset.
-        split: ``train`` or ``test``; ``all`` while a dataset that comes undivided is whole.
+        split: ``train``, ``holdout`` (the training samples that are not trained on) or ``test``;
+            ``all`` while a dataset that comes undivided is whole.
         labels: int64 (N,), class numbers from 0.
         index: int64 (N,), place of each sample in its split, or in the dataset where that comes
             undivided; random encodings are keyed by it.

@@ -43,7 +43,14 @@ def test_bits_of_events(bits: int) -> None:
 
 def test_json_goes_there_and_back() -> None:
     config = DataConfig(
-        "ncaltech101", 8, SPIKES, classes=("ketch", "watch"), size=64, split_seed=2, bins="count"
+        "ncaltech101",
+        8,
+        SPIKES,
+        classes=("ketch", "watch"),
+        size=64,
+        split_seed=2,
+        bins="count",
+        holdout=7,
     )
     assert from_dict(DataConfig, to_dict(config)) == config
 
@@ -67,6 +74,7 @@ def test_options_of_train() -> None:
     assert options("--dataset", "nmnist") == DataConfig("nmnist", encoding=SPIKES)
     graded = options("--dataset", "nmnist", "--bits", "3", "--bins", "count", "--timesteps", "8")
     assert graded == DataConfig("nmnist", 8, EncodingConfig("events", 3), bins="count")
+    assert options("--holdout", "200") == DataConfig(holdout=200)
     direct = options("--dataset", "mnist", "--encoding", "direct", "--bits", "2")
     assert direct.encoding == EncodingConfig("direct", 2)
     chosen = options("--dataset", "caltech101", "--classes", "watch", "ketch", "--split-seed", "3")

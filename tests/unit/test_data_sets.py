@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neucodex_lava.config import DataConfig, DatasetName
+from neucodex_lava.config import DataConfig, DatasetName, EncodingConfig
 from neucodex_lava.data import ImageSet, load, split_off
 from neucodex_lava.data.splits import stratified
-from neucodex_lava.errors import DataError, NeucodexError
+from neucodex_lava.errors import ConfigError, DataError, NeucodexError
 
 ROOT = os.environ.get("NEUCODEX_DATA", "")
 needs_data = pytest.mark.skipif(not ROOT, reason="NEUCODEX_DATA names no data root")
@@ -95,6 +96,41 @@ def test_images_held_out_are_stratified_and_repeatable() -> None:
     assert (split_off(train, 200, seed=1)[1].index == held.index).all()
     assert (split_off(train, 200, seed=2)[1].index != held.index).any()
     assert (held.labels == load(DIGITS).labels[np.isin(train.index, held.index)]).all()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DataConfig("digits", holdout=200),
+        DataConfig("digits", train_limit=600, holdout=200),
+        DataConfig("digitsdvs", 2, EncodingConfig("events", 1), 60, size=8, holdout=20),
+    ],
+    ids=["digits", "limited", "events"],
+)
+def test_training_samples_held_out_are_never_trained_on(config: DataConfig) -> None:
+    whole = load(replace(config, holdout=0))
+    train, held = load(config), load(config, split="holdout")
+    assert (train.split, held.split) == ("train", "holdout")
+    assert len(held) == config.holdout
+    assert sorted([*train.index, *held.index]) == sorted(whole.index)
+    assert set(held.labels) == set(whole.labels)
+    again = load(config, split="holdout")
+    assert (held.inputs(config) == again.inputs(config)).all()
+    places = [whole.index.tolist().index(i) for i in held.index]
+    assert (held.inputs(config) == whole.inputs(config)[places]).all()
+    test = load(config, split="test")
+    assert (test.index == load(replace(config, holdout=0), split="test").index).all()
+
+
+def test_nothing_held_out_is_nothing_to_calibrate_on() -> None:
+    with pytest.raises(
+        DataError, match=r"no training samples were held out \(train with --holdout"
+    ):
+        load(DIGITS, split="holdout")
+    with pytest.raises(DataError, match="cannot hold 100 of 100 images out"):
+        load(DataConfig("digits", train_limit=100, holdout=100))
+    with pytest.raises(ConfigError, match="holdout -1 is negative"):
+        DataConfig("digits", holdout=-1)
 
 
 @pytest.mark.parametrize("count", [0, -1, 1437, 5000])

@@ -7,7 +7,7 @@ from energy.devices import DEFAULT_MODEL, DeviceModel, Term, device, devices
 from energy.ledger import Ledger, Overhead
 from energy.ledger_file import read_ledger, write_ledger
 from energy.paper import paper_energy_j
-from energy.pricing import EnergyReport, event_counts, price
+from energy.pricing import EnergyReport, event_counts, price, price_ann
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -21,6 +21,7 @@ __all__ = [
     "event_counts",
     "paper_energy_j",
     "price",
+    "price_ann",
     "read_ledger",
     "write_ledger",
 ]

@@ -22,10 +22,12 @@ EVENTS = (
     "syn_ops",
     "macs",
     *(f"{count}_{cls}" for count in ("syn_ops", "macs") for cls in SYNAPSE_CLASSES),
+    "weight_reads",
     "dendrite_updates",
     "axon_out",
 )
-"""Events that may have a price: ledger counts, synapses also by the kind of their connection."""
+"""Events that may have a price: ledger counts, synapses also by the kind of their connection.
+``weight_reads`` are syn_ops and macs together: each takes one weight from memory."""
 STATUSES = ("published", "fitted", "assumed")
 
 DATA = Path(__file__).with_name("devices.json")

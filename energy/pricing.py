@@ -128,6 +128,27 @@ def price(
     )
 
 
+def price_ann(macs: float, model: DeviceModel | str) -> float:
+    """What an artificial network costs: its multiply-accumulates and the weights they read, in joules.
+
+    Args:
+        macs: of a sample, or their mean over samples; zeros are multiplied like anything else.
+        model: a device model or its name; ``horowitz-45nm`` is its 8 bit arithmetic,
+            ``horowitz-45nm-fp32`` that of 32 bit floats.
+
+    Raises:
+        ConfigError: an unknown model, or one that has no one price for a MAC.
+    """
+    chosen = device(model) if isinstance(model, str) else model
+    prices = {term.event: term.energy_pj for term in chosen.terms}
+    if "macs" not in prices:
+        raise ConfigError(
+            f"energy model '{chosen.name}' has no one price for a MAC",
+            "choose horowitz-45nm or horowitz-45nm-fp32",
+        )
+    return macs * (prices["macs"] + prices.get("weight_reads", 0.0)) * PICO
+
+
 def event_counts(ledger: Ledger, kinds: Sequence[str] | None = None) -> dict[str, Counts]:
     """Count of every event that may have a price, (samples, nodes), over all timesteps.
 
@@ -158,6 +179,7 @@ def event_counts(ledger: Ledger, kinds: Sequence[str] | None = None) -> dict[str
             result[f"{count}_{cls}"] = per_node
             total += per_node
         result[count] = total
+    result["weight_reads"] = result["syn_ops"] + result["macs"]
     for count in ("dendrite_updates", "axon_out"):
         result[count] = np.asarray(getattr(ledger, count)).sum(axis=2)
     return result
@@ -169,6 +191,7 @@ def _price_overhead(overhead: Overhead, model: DeviceModel) -> float:
         "syn_ops_conv": overhead.syn_ops,
         "macs": overhead.macs,
         "macs_conv": overhead.macs,
+        "weight_reads": overhead.syn_ops + overhead.macs,
         "dendrite_updates": overhead.dendrite_updates,
         "axon_out": overhead.axon_out,
     }

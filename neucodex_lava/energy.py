@@ -15,6 +15,7 @@ from energy import (
     event_counts,
     paper_energy_j,
     price,
+    price_ann,
     read_ledger,
     write_ledger,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "event_counts",
     "paper_energy_j",
     "price",
+    "price_ann",
     "read_ledger",
     "write_ledger",
 ]

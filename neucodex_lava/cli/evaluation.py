@@ -38,7 +38,8 @@ class Evaluation(Command):
     alpha: float | None = None
     """Confidence to reach, in (0, 1]; by default the bundle's."""
     energy_model: str = "paper-23pJ"
-    """Prices the edge's counts: paper-23pJ, loihi-davies2018 or loihi-sanafe."""
+    """Prices the edge's counts: paper-23pJ, loihi-davies2018, loihi-sanafe, horowitz-45nm or
+    horowitz-45nm-fp32."""
     dataset: str | None = None
     """Another dataset of the same shape and classes instead of the bundle's own."""
     data_root: DataRoot = None
@@ -164,7 +165,8 @@ class Energy(Command):
     ledger: Positional[Path]
     """JSON file of counts."""
     model: str = "paper-23pJ"
-    """Device model: paper-23pJ, loihi-davies2018 or loihi-sanafe."""
+    """Device model: paper-23pJ, loihi-davies2018, loihi-sanafe, horowitz-45nm or
+    horowitz-45nm-fp32."""
 
     def run(self) -> int:
         """Price it."""

@@ -22,6 +22,7 @@ from energy import (
     event_counts,
     paper_energy_j,
     price,
+    price_ann,
 )
 from energy.devices import EVENTS
 from neucodex_lava.errors import ConfigError, FormatError
@@ -96,6 +97,27 @@ def test_loihi_of_sanafe_tells_kinds_of_connections_apart() -> None:
     close(graded.by_event_j["macs_dense"], 35.5 * 300)
 
 
+def test_sparqs_45_nm_model_reads_a_weight_for_every_operation() -> None:
+    report = price(small_ledger(), "horowitz-45nm")
+    # sample 0: 300 MACs, 43 SynOps, 28 updates; sample 1: 300, 38, 14
+    expected = [300 * 0.23 + 43 * 0.03 + 343 * 80 + 28, 300 * 0.23 + 38 * 0.03 + 338 * 80 + 14]
+    close(report.per_sample_j, expected)
+    close(report.by_event_j["weight_reads"], 80 * 340.5)
+    close(report.low_j, 300 * 0.23 + 40.5 * 0.03 + 21)
+    close(report.relay_j, 7 * 0.03 + 7 * 80 + 10)
+    close(report.outside_window_j, 0.03 + 2 * 0.23 + 3 * 80 + 4)
+    floats = price(small_ledger(), "horowitz-45nm-fp32")
+    close(floats.per_sample_j[0], 300 * 4.6 + 43 * 0.9 + 343 * 320 + 28)
+
+
+def test_an_artificial_network_is_priced_by_its_macs() -> None:
+    close(price_ann(1000.0, "horowitz-45nm-fp32"), 1000 * (4.6 + 320))
+    close(price_ann(1000.0, "horowitz-45nm"), 1000 * (0.23 + 80))
+    close(price_ann(1000.0, "paper-23pJ"), 1000 * 23)
+    with pytest.raises(ConfigError, match="'loihi-sanafe' has no one price for a MAC"):
+        price_ann(1000.0, "loihi-sanafe")
+
+
 @given(seed=st.integers(0, 1000), model=st.sampled_from(sorted(devices())))
 @settings(deadline=None)
 def test_samples_nodes_and_events_add_up_to_the_same_total(seed: int, model: str) -> None:
@@ -155,7 +177,9 @@ def test_bad_requests_are_refused() -> None:
 
 
 def test_every_number_names_its_source() -> None:
-    assert list(devices()) == ["paper-23pJ", "loihi-davies2018", "loihi-sanafe"]
+    assert list(devices()) == [
+        "paper-23pJ", "loihi-davies2018", "loihi-sanafe", "horowitz-45nm", "horowitz-45nm-fp32",
+    ]  # fmt: skip
     for model in devices().values():
         assert model.reference
         assert model.left_out

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
-from neucodex_lava.bundle.paperwork import check_measured, check_training
+from neucodex_lava.bundle.paperwork import check_exits, check_measured, check_training
 from neucodex_lava.errors import BundleError, ConfigError
 from neucodex_lava.integer_net import INPUT_BITS_MAX, IntegerNet, Shape
 from neucodex_lava.json_fields import Fields
@@ -85,7 +85,7 @@ class Manifest:
         base: sha256 that the base bundle is known by; None for a base.
         files: sha256 of each other file, by name.
         accuracy: measured, by name: ``correct``, ``samples``, and derived ``value``, ``interval``.
-        exits: calibrated thresholds by policy.
+        exits: numbers of exit policies by name, calibrated ones with how they were found (`paperwork`).
         command, seed: how it was trained.
         versions: of what it rests on.
         created: date and time, ISO 8601.
@@ -158,8 +158,12 @@ class Manifest:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode("ascii")).hexdigest()
 
     def identity_in_format_1(self) -> str:
-        """sha256 by which split bundles of format 1 name this base: of the whole manifest then."""
-        then = replace(self, training=None, measured=None, format_version=1)
+        """sha256 by which split bundles of format 1 name this base: of the whole manifest then.
+
+        Nothing was calibrated then.
+        """
+        exits = dict(DEFAULT_EXITS)
+        then = replace(self, training=None, measured=None, exits=exits, format_version=1)
         return hashlib.sha256(then.to_json()).hexdigest()
 
     def to_json(self) -> bytes:
@@ -229,7 +233,7 @@ def _checked(f: Fields) -> dict[str, Any]:
         "base": f.optional_text("base"),
         "seed": f.integer("seed", -(1 << 63), (1 << 64) - 1),
         "format_version": f.integer("format_version", 1, FORMAT_VERSION),
-        "exits": f.mapping("exits"),
+        "exits": check_exits(f.inside("exits")),
     }
     for name in ("architecture", "dataset", "command", "created"):
         values[name] = f.text(name, 1 << 16)

@@ -1,4 +1,4 @@
-"""What a manifest says of a bundle's training and measurements: plain JSON, checked when read.
+"""What a manifest says of training, measurements and calibrations: plain JSON, checked when read.
 
 ``training``::
 
@@ -16,6 +16,16 @@ float network just before it was quantised, where the run says.
 
 `slayer` says that SLAYER's own modules and the integer executor gave the same sums on so many test
 samples; it is only ever written where they did.
+
+``exits``::
+
+    {"confidence": {"alpha": 0.9},
+     NAME: {"policy": {"name", numbers...},
+            "calibration": {"date", "command", "data": "holdout" | "test", "samples", "seed",
+                            "test_samples", more about how...}}}
+
+with ``data`` ``test`` the policy was calibrated on that half of the test split, of `test_samples`
+samples, which `seed` draws: evaluations leave that half out.
 """
 
 from __future__ import annotations
@@ -32,6 +42,8 @@ COMMAND_LIMIT = 1 << 16
 LOG_LIMIT = 4096
 LOG_NUMBERS = ("loss", "train_accuracy", "test_accuracy", "seconds")
 SAMPLES_LIMIT = 1 << 40
+EXITS_LIMIT = 64
+CALIBRATION_DATA = ("holdout", "test")
 
 
 def now() -> str:
@@ -84,6 +96,34 @@ def check_measured(f: Fields) -> dict[str, Any]:
         right = [slayer.integer(n, 0, samples) for n in ("correct", "executor_correct")]
         if right[0] != right[1]:
             raise slayer.fail(f"{right[0]} and {right[1]} right answers cannot come of equal sums")
+    return dict(f.values)
+
+
+def check_exits(f: Fields) -> dict[str, Any]:
+    """The field ``exits`` of a manifest; whether a policy's numbers make sense is seen when it is made.
+
+    Raises:
+        FormatError: (of the kind that `f` raises) something is not what it should be.
+    """
+    if len(f.values) > EXITS_LIMIT:
+        raise f.fail(f"{len(f.values)} policies, at most {EXITS_LIMIT} are read")
+    for name in f.values:
+        entry = f.inside(name)
+        if "policy" not in entry.values:
+            entry.only("alpha")
+            if not 0 < entry.number("alpha") <= 1:
+                raise entry.fail(f"'alpha' is {entry.number('alpha')}, outside (0, 1]")
+            continue
+        entry.only("policy", "calibration")
+        entry.inside("policy").text("name")
+        how = entry.inside("calibration")
+        for key in ("date", "command"):
+            how.text(key, COMMAND_LIMIT)
+        if how.text("data") not in CALIBRATION_DATA:
+            raise how.fail(f"'data' must be one of {', '.join(CALIBRATION_DATA)}")
+        how.integer("samples", 1, SAMPLES_LIMIT)
+        how.integer("test_samples", 0, SAMPLES_LIMIT)
+        how.integer("seed", -(1 << 63), (1 << 64) - 1)
     return dict(f.values)
 
 

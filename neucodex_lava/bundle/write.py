@@ -92,7 +92,7 @@ def amend(bundle: Bundle, **papers: dict[str, Any]) -> Bundle:
 
     Args:
         bundle: to amend, on disk as it was read.
-        papers: ``training`` or ``measured``, whole.
+        papers: ``training``, ``measured`` or ``exits``, whole.
 
     Raises:
         BundleError: not what they should be, or the manifest cannot be written.

@@ -35,6 +35,25 @@ SLAYER = {
 }
 
 
+CALIBRATION = {
+    "date": "2026-01-02", "command": "neucodex calibrate", "data": "test", "samples": 5, "seed": 0,
+    "test_samples": 10, "level": 0.05,
+}  # fmt: skip
+EXITS = {
+    "confidence": {"alpha": 0.9},
+    "sure": {
+        "policy": {"name": "confidence", "t_max": 3, "gain": 64.0, "alpha": 0.5},
+        "calibration": CALIBRATION,
+    },
+}
+
+
+def exits(**changes: Any) -> dict[str, Any]:
+    """The calibrated policy, with other words on how it was calibrated."""
+    entry = EXITS["sure"] | {"calibration": CALIBRATION | changes}
+    return {"exits": {"sure": entry}}
+
+
 def table(**changes: Any) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(
         (
@@ -69,6 +88,18 @@ def test_papers_are_kept_and_change_neither_network_nor_name(tmp_path: Path) -> 
     assert {p.name for p in tmp_path.iterdir()} == {"base", "sp3"}
 
 
+def test_calibrated_exits_are_kept_and_change_neither_network_nor_name(tmp_path: Path) -> None:
+    before = write_base(tmp_path / "base")
+    split = write_split(tmp_path / "sp3", before.manifest.identity_in_format_1())
+    amended = amend(before, exits=EXITS)
+    found = load_bundle(tmp_path / "base")
+    assert found.manifest == amended.manifest
+    assert found.manifest.exits == EXITS
+    assert replace(found.manifest, exits=before.manifest.exits) == before.manifest
+    assert found.sha256 == before.sha256
+    assert find_base(split).sha256 == before.sha256, "a split of format 1 still names this base"
+
+
 def test_a_base_exported_again_or_amended_keeps_its_splits(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base")
     split = write_split(tmp_path / "sp3", base.sha256)
@@ -97,6 +128,7 @@ def test_bundles_of_format_1_load_and_their_splits_find_an_amended_base(tmp_path
     old = json.loads((tmp_path / "base" / "manifest.json").read_text())
     for name in ("training", "measured"):
         old.pop(name, None)
+    old["exits"] = {"confidence": {"alpha": 0.9}}
     text = (json.dumps(old | {"format_version": 1}, indent=2, sort_keys=True) + "\n").encode()
     (tmp_path / "base" / "manifest.json").write_bytes(text)
     base = load_bundle(tmp_path / "base")
@@ -124,6 +156,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"measured": {"colour": 1}}, "unknown key 'colour'"),
     ({"measured": {"slayer": SLAYER | {"correct": 7}}}, "cannot come of equal sums"),
     ({"measured": {"slayer": SLAYER | {"correct": 10}}}, r"outside \[0, 9\]"),
+    ({"exits": {"confidence": 0.9}}, "'confidence' is 0.9, it must be an object"),
+    ({"exits": {"confidence": {"alpha": 1.5}}}, r"'alpha' is 1.5, outside \(0, 1\]"),
+    ({"exits": {"confidence": {"beta": 1}}}, "unknown key 'beta'"),
+    (
+        {"exits": {"sure": {"policy": {"t_max": 3}, "calibration": CALIBRATION}}},
+        "'name' is missing",
+    ),
+    ({"exits": {"sure": {"policy": {"name": "fixed"}}}}, "'calibration' is missing"),
+    (exits(data="train"), "'data' must be one of holdout, test"),
+    (exits(samples=0), r"'samples' is 0, outside \[1"),
+    (exits(seed=0.5), "'seed' is 0.5, it must be an integer"),
+    ({"exits": {f"p{i}": {"alpha": 0.5} for i in range(65)}}, "65 policies, at most 64"),
 ]
 
 

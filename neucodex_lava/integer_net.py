@@ -2,13 +2,7 @@
 
 This is the hinge of the project: SLAYER models are quantised into one, NetX files are written from
 one and read back into one, and the Lava processes and the torch executor are built from one. What
-its numbers mean, to the last bit, is in ``docs/semantics.md``; per neuron and timestep t = 1..T,
-states zero at the start of a sample, ``>>`` rounding towards zero::
-
-    a[t] = sum over connections and incoming spikes of w * 2^e
-    u[t] = wrap24((u[t-1] * (4096 - current_decay) >> 12) + (a[t] << 6))
-    v[t] = clip24((v[t-1] * (4096 - voltage_decay) >> 12) + u[t] + (bias << 6))
-    s[t] = v[t] > (threshold << 6);   v[t] = 0 where s[t]
+its numbers mean, to the last bit, is in ``docs/semantics.md`` and, per neuron, in `node`.
 
 Only numpy is needed here.
 """
@@ -20,9 +14,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
-
 from neucodex_lava.connection import (
     EXPONENT_MAX,
     WEIGHT_MAX,
@@ -33,11 +24,28 @@ from neucodex_lava.connection import (
     Shape,
 )
 from neucodex_lava.errors import NetError
+from neucodex_lava.node import (
+    BIAS_MAX,
+    BIAS_MIN,
+    DECAY_ONE,
+    INPUT,
+    INPUT_BITS_MAX,
+    READOUT,
+    STATE_SHIFT,
+    SUM_MAX,
+    THRESHOLD_MAX,
+    Neuron,
+    Node,
+    Reset,
+    check_sums,
+    worst_case_sums,
+)
 
 __all__ = [
     "IntegerNet",
     "Node",
     "Neuron",
+    "Reset",
     "READOUT",
     "Connection",
     "ConnectionKind",
@@ -58,109 +66,6 @@ __all__ = [
     "INPUT_BITS_MAX",
 ]
 
-INPUT = "input"
-"""Name that a connection uses for the network's input."""
-
-DECAY_ONE = 4096
-"""A decay of 4096 forgets everything from one timestep to the next; 0 forgets nothing."""
-STATE_SHIFT = 6
-"""Synaptic input, bias and threshold are shifted left by this many bits inside the neuron."""
-BIAS_MIN, BIAS_MAX = -4096, 4095
-THRESHOLD_MAX = 131_071
-SUM_MAX = 131_071
-"""Largest synaptic sum that neither wraps nor clips in a 24-bit state (2^17 - 1)."""
-INPUT_BITS_MAX = 8
-
-
-@dataclass(frozen=True)
-class Neuron:
-    """A current-based leaky integrate-and-fire neuron with reset to zero.
-
-    Attributes:
-        current_decay: iDecay, 0..4096; 4096 means the current has no memory.
-        voltage_decay: vDecay, 0..4096; the paper's tau = 2 is 2048.
-        threshold: 0..131071, in units of the weights (before the shift by 6 bits).
-    """
-
-    current_decay: int = DECAY_ONE
-    voltage_decay: int = 2048
-    threshold: int = 128
-
-    @property
-    def is_readout(self) -> bool:
-        """An integrator that neither decays nor spikes: its potential is the running sum S_t."""
-        return (
-            self.current_decay == DECAY_ONE
-            and self.voltage_decay == 0
-            and self.threshold == THRESHOLD_MAX
-        )
-
-
-READOUT = Neuron(current_decay=DECAY_ONE, voltage_decay=0, threshold=THRESHOLD_MAX)
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """Neurons of one shape and kind, with their incoming connections.
-
-    Attributes:
-        name: unique in its net.
-        shape: (C, H, W).
-        neuron: shared by all neurons of the node.
-        bias: int32 (C,), one per channel, added at every timestep.
-        connections: at least one.
-        sum_bound: largest absolute synaptic sum measured, times a margin, where the worst case over
-            all inputs is out of the chip's reach; backends then fail a run that exceeds the 24-bit
-            range. None when the worst case itself is in reach, which is checked.
-    """
-
-    name: str
-    shape: Shape
-    neuron: Neuron
-    bias: NDArray[np.int32]
-    connections: tuple[Connection, ...]
-    sum_bound: int | None = None
-
-    def __post_init__(self) -> None:
-        bias = np.array(self.bias)
-        if not np.issubdtype(bias.dtype, np.integer):
-            raise NetError(f"node '{self.name}': bias is {bias.dtype}, it must be integer")
-        if bias.size and (bias.min() < BIAS_MIN or bias.max() > BIAS_MAX):
-            value = bias.min() if bias.min() < BIAS_MIN else bias.max()
-            raise NetError(f"node '{self.name}': bias {value} is outside [{BIAS_MIN}, {BIAS_MAX}]")
-        bias = bias.astype(np.int32)
-        bias.setflags(write=False)
-        object.__setattr__(self, "bias", bias)
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        object.__setattr__(self, "connections", tuple(self.connections))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Node):
-            return NotImplemented
-        return (
-            (self.name, self.shape, self.neuron, self.sum_bound)
-            == (other.name, other.shape, other.neuron, other.sum_bound)
-            and np.array_equal(self.bias, other.bias)
-            and self.connections == other.connections
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def fingerprint(self) -> str:
-        """sha256 of everything that gives the node its spikes: neuron, bias, weights, geometry."""
-        digest = hashlib.sha256(repr((self.name, self.shape, self.neuron)).encode())
-        digest.update(self.bias.astype("<i4").tobytes())
-        for connection in self.connections:
-            digest.update(repr(sorted(connection.attributes().items())).encode())
-            digest.update(repr(connection.weight.shape).encode())
-            digest.update(connection.weight.astype("<i2").tobytes())
-        return digest.hexdigest()
-
-    @property
-    def size(self) -> int:
-        """Number of neurons."""
-        return int(np.prod(self.shape))
-
 
 @dataclass(frozen=True, eq=False)
 class IntegerNet:
@@ -170,9 +75,14 @@ class IntegerNet:
         input_shape: (C, H, W).
         nodes: in an order in which sources come first.
         cut: nodes before it run on the edge, the others in the cloud; 0 sends the encoded input,
-            ``len(nodes)`` is edge-only.
+            ``len(nodes)`` is edge-only. Side readouts before it belong to the edge as well.
         timesteps: T_max, the number of timesteps the readout's limit holds for.
         input_bits: 1 for spikes; b for graded input of unsigned b-bit integers.
+        end: name of the node that all others lead to. "", the last one, but for a part of a network
+            that was cut off in front of a side readout.
+
+    Side readouts ("exit heads") are readouts that nothing connects from, other than the end; they
+    answer on the way, and pass nothing on.
 
     Raises:
         NetError: when a rule or a limit is broken; it names the node, the limit and the value.
@@ -183,19 +93,22 @@ class IntegerNet:
     cut: int
     timesteps: int
     input_bits: int = 1
+    end: str = ""
     _by_name: Mapping[str, Node] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_shape", tuple(int(n) for n in self.input_shape))
         object.__setattr__(self, "nodes", tuple(self.nodes))
         object.__setattr__(self, "_by_name", {node.name: node for node in self.nodes})
+        if self.nodes and self.end == self.nodes[-1].name:
+            object.__setattr__(self, "end", "")
         self._check()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, IntegerNet):
             return NotImplemented
-        mine = (self.input_shape, self.cut, self.timesteps, self.input_bits)
-        theirs = (other.input_shape, other.cut, other.timesteps, other.input_bits)
+        mine = (self.input_shape, self.cut, self.timesteps, self.input_bits, self.end)
+        theirs = (other.input_shape, other.cut, other.timesteps, other.input_bits, other.end)
         return mine == theirs and self.nodes == other.nodes
 
     __hash__ = None  # type: ignore[assignment]
@@ -229,9 +142,38 @@ class IntegerNet:
         return self.nodes[self.cut :]
 
     @property
+    def last(self) -> Node:
+        """The node that all others lead to, but for side readouts: the end."""
+        return self._by_name[self.end] if self.end else self.nodes[-1]
+
+    @cached_property
+    def exit_heads(self) -> tuple[Node, ...]:
+        """The side readouts, in order, wherever the cut is."""
+        heard = {c.source for _, c in self.connections()} | {self.last.name}
+        return tuple(n for n in self.nodes if n.neuron.is_readout and n.name not in heard)
+
+    @property
+    def output(self) -> str:
+        """Name of the node whose spikes cross the cut; of an uncut net the end, at cut 0 the input."""
+        return self.output_at(self.cut)
+
+    def output_at(self, cut: int) -> str:
+        """As `output`, were the network cut there."""
+        return self._outputs[cut]
+
+    @cached_property
+    def _outputs(self) -> tuple[str, ...]:
+        """For every cut, the last node before it that is no side readout."""
+        heads = {head.name for head in self.exit_heads}
+        names = [INPUT]
+        for node in self.nodes:
+            names.append(names[-1] if node.name in heads else node.name)
+        return tuple(names)
+
+    @property
     def code_shape(self) -> Shape:
         """Shape (C, H, W) of what crosses the cut at each timestep."""
-        return self.input_shape if self.cut == 0 else self.nodes[self.cut - 1].shape
+        return self.shape_of(self.output)
 
     @property
     def code_bits(self) -> int:
@@ -240,18 +182,18 @@ class IntegerNet:
 
     @property
     def ends_in_readout(self) -> bool:
-        """Whether the last node integrates logits rather than spiking."""
-        return self.nodes[-1].neuron.is_readout
+        """Whether the end integrates logits rather than spiking."""
+        return self.last.neuron.is_readout
 
     @property
     def is_chain(self) -> bool:
-        """Every edge node has one connection, from the node before it."""
+        """Every edge node has one connection, from the node before it, and the last one sends."""
         before = INPUT
         for node in self.edge_nodes:
             if len(node.connections) != 1 or node.connections[0].source != before:
                 return False
             before = node.name
-        return True
+        return before == self.output
 
     @cached_property
     def depth(self) -> dict[str, int]:
@@ -262,14 +204,16 @@ class IntegerNet:
         return depth
 
     def legal_cuts(self) -> list[int]:
-        """Every cut across which nothing but one node's output (or the input) passes."""
-        order = {INPUT: 0} | {node.name: i + 1 for i, node in enumerate(self.nodes)}
-        legal: list[int] = []
-        for cut in range(len(self.nodes) + 1):
-            later = self.nodes[cut:]
-            if all(order[c.source] >= cut for node in later for c in node.connections):
+        """Every cut across which nothing but one node's output (or the whole input's) passes."""
+        place = {INPUT: 0} | {node.name: i + 1 for i, node in enumerate(self.nodes)}
+        crossing: set[str] = set()
+        legal = [len(self.nodes)]
+        for cut in reversed(range(len(self.nodes))):
+            crossing |= {c.source for c in self.nodes[cut].connections}
+            crossing = {source for source in crossing if place[source] <= cut}
+            if crossing == {self.output_at(cut)} and (cut == 0 or crossing != {INPUT}):
                 legal.append(cut)
-        return legal
+        return legal[::-1]
 
     def with_cut(self, cut: int) -> IntegerNet:
         """The same network cut elsewhere."""
@@ -288,7 +232,58 @@ class IntegerNet:
 
     def edge_part(self) -> IntegerNet:
         """The nodes before the cut as a net of their own, cut at its end."""
-        return replace(self, nodes=self.edge_nodes)
+        return replace(self, nodes=self.edge_nodes, end=self.output)
+
+    def segments(self) -> list[IntegerNet]:
+        """The cascade that the exit heads make of the whole network, wherever it is cut.
+
+        Segment i holds the nodes behind the node that exit head i - 1 listens to, up to the one that
+        head i listens to, and head i; its input are the spikes of the former. It is cut at its end,
+        and sends what the next one takes. The last one holds what is behind the last head, if anything.
+
+        Raises:
+            NetError: a head that listens to no single node, to one whose output is not all that passes
+                there, or to one that is not behind the head before it.
+        """
+        heads = {head.name for head in self.exit_heads}
+        body = tuple(node for node in self.nodes if node.name not in heads)
+        bare = replace(self, nodes=body, cut=len(body), end="")
+        place = {node.name: i + 1 for i, node in enumerate(body)}
+        boundaries = set(bare.legal_cuts()) - {0}
+        parts: list[IntegerNet] = []
+        start = 0
+        for head in self.exit_heads:
+            sources = {c.source for c in head.connections}
+            stop = place.get(next(iter(sources)), 0) if len(sources) == 1 else 0
+            if stop not in boundaries or stop <= start:
+                raise NetError(
+                    f"exit head '{head.name}' makes no segment: it listens to"
+                    f" {' and '.join(sorted(sources))}, which is no place to cut the network, or not"
+                    " behind the exit before it"
+                )
+            parts.append(self._segment(body[:start], body[start:stop], head))
+            start = stop
+        if start < len(body):
+            parts.append(self._segment(body[:start], body[start:]))
+        return parts
+
+    def _segment(
+        self, before: tuple[Node, ...], nodes: tuple[Node, ...], *heads: Node
+    ) -> IntegerNet:
+        """These nodes as a net of their own, whose input is what the last node before them sends."""
+        source = before[-1].name if before else INPUT
+        alone = tuple(
+            replace(
+                node,
+                connections=tuple(
+                    replace(c, source=INPUT) if c.source == source else c for c in node.connections
+                ),
+            )
+            for node in (*nodes, *heads)
+        )
+        bits = 1 if before else self.input_bits
+        shape = self.shape_of(source)
+        return IntegerNet(shape, alone, len(alone), self.timesteps, bits, nodes[-1].name)
 
     def _check(self) -> None:
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
@@ -305,10 +300,19 @@ class IntegerNet:
                 raise NetError(f"two nodes are called '{node.name}'")
             self._check_node(node, seen)
             seen.add(node.name)
+        self._check_end()
         if self.cut not in self.legal_cuts():
             raise NetError(
                 f"the network cannot be cut at {self.cut}: more than one node's output would cross",
                 f"legal cuts: {self.legal_cuts()}",
+            )
+
+    def _check_end(self) -> None:
+        if self.end not in ("", *self._by_name):
+            raise NetError(f"the network's end '{self.end}' is none of its nodes")
+        if self.output_at(len(self.nodes)) != self.last.name:
+            raise NetError(
+                f"node '{self.output_at(len(self.nodes))}' lies behind the network's end '{self.end}'"
             )
 
     def _check_node(self, node: Node, seen: set[str]) -> None:
@@ -317,11 +321,7 @@ class IntegerNet:
             raise NetError(f"{where}: shape {node.shape} is not (C, H, W) of positive sizes")
         if node.bias.shape != (node.shape[0],):
             raise NetError(f"{where}: bias {node.bias.shape} is not one per channel")
-        neuron = node.neuron
-        if not (0 <= neuron.current_decay <= DECAY_ONE and 0 <= neuron.voltage_decay <= DECAY_ONE):
-            raise NetError(f"{where}: decays {neuron} are outside [0, {DECAY_ONE}]")
-        if not 0 <= neuron.threshold <= THRESHOLD_MAX:
-            raise NetError(f"{where}: threshold {neuron.threshold} is outside [0, {THRESHOLD_MAX}]")
+        node.neuron.check(where)
         if not node.connections:
             raise NetError(f"{where} has no connections")
         for connection in node.connections:
@@ -332,62 +332,3 @@ class IntegerNet:
             link = f"{where}, connection from '{connection.source}'"
             connection.check_against(self.shape_of(connection.source), node.shape, link)
         check_sums(node, self.input_bits, self.timesteps)
-
-
-def worst_case_sums(node: Node, input_bits: int = 1) -> tuple[int, int]:
-    """Largest possible positive and negative synaptic sum (both >= 0) over all inputs."""
-    positive = np.zeros(1, np.int64)
-    negative = np.zeros(1, np.int64)
-    for connection in node.connections:
-        largest = (1 << input_bits) - 1 if connection.source == INPUT else 1
-        weight = connection.effective_weight() * largest
-        if connection.kind == "identity":
-            axes: tuple[int, ...] = ()
-        elif connection.kind == "conv_transpose":
-            # Per output channel of each group; a bound, since not every tap meets at one output.
-            weight = weight.reshape(connection.groups, -1, *weight.shape[1:])
-            axes = (1, 3, 4)
-        else:
-            axes = tuple(range(1, weight.ndim))
-        up = np.maximum(weight, 0).sum(axis=axes).reshape(-1)
-        down = np.maximum(-weight, 0).sum(axis=axes).reshape(-1)
-        if up.size != positive.size and min(up.size, positive.size) > 1:
-            # A dense and a convolution into one node: per neuron against per channel.
-            up, down = up.max(keepdims=True), down.max(keepdims=True)
-            positive, negative = positive.max(keepdims=True), negative.max(keepdims=True)
-        positive = positive + up
-        negative = negative + down
-    return int(positive.max()), int(negative.max())
-
-
-def check_sums(node: Node, input_bits: int, timesteps: int) -> None:
-    """Raise NetError unless no synaptic sum or potential of the node can wrap or clip.
-
-    Raises:
-        NetError: with the node, what is too large, the limit and the value.
-    """
-    if node.sum_bound is not None:
-        positive = negative = node.sum_bound
-    else:
-        positive, negative = worst_case_sums(node, input_bits)
-    neuron, bias = node.neuron, int(np.abs(node.bias).max())
-    hint = "use a smaller gain for this node, or give it a measured sum_bound"
-
-    def check(value: float, what: str) -> None:
-        if value > SUM_MAX:
-            raise NetError(
-                f"node '{node.name}': {what} can reach {value:.0f}, the limit is {SUM_MAX}", hint
-            )
-
-    grow_u = _gain_over_time(neuron.current_decay, timesteps)
-    grow_v = _gain_over_time(neuron.voltage_decay, timesteps)
-    check(positive * grow_u, "the positive synaptic sum")
-    check(negative * grow_u, "the negative synaptic sum")
-    check((negative * grow_u + bias) * grow_v, "the negative potential")
-    if neuron.is_readout:
-        check((positive + bias) * timesteps, "the readout's running sum")
-
-
-def _gain_over_time(decay: int, timesteps: int) -> float:
-    """Largest sum of a constant 1 under this decay: geometric series, or T without any decay."""
-    return min(DECAY_ONE / decay, timesteps) if decay else timesteps

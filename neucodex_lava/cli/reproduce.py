@@ -37,7 +37,8 @@ class Reproduce(Command):
 
     def run(self) -> int:
         """Make the table."""
-        from neucodex_lava.evaluation.paper.render import terminal, write_table
+        from neucodex_lava.evaluation.paper.render import sheet
+        from neucodex_lava.evaluation.paper.sheet import terminal, write_sheet
         from neucodex_lava.evaluation.paper.table1 import make_table1
         from neucodex_lava.evaluation.sweep import require_writable
 
@@ -55,7 +56,7 @@ class Reproduce(Command):
             )
         lines: list[str] = []
         if self.out is not None:
-            table = replace(table, report=write_table(table, self.out))
+            table = replace(table, report=write_sheet(sheet(table), self.out))
             lines.append(f"written: {', '.join(table.report.values())}")
-        self.output(table.to_dict(), terminal(table), *lines)
+        self.output(table.to_dict(), terminal(sheet(table)), *lines)
         return 0

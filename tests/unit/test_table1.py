@@ -19,7 +19,8 @@ from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import BundleError
 from neucodex_lava.evaluation.paper.figures import table1
 from neucodex_lava.evaluation.paper.released import BEGIN, END, write_tables
-from neucodex_lava.evaluation.paper.render import comma_separated, markdown, page, write_table
+from neucodex_lava.evaluation.paper.render import sheet
+from neucodex_lava.evaluation.paper.sheet import comma_separated, markdown, page, write_sheet
 from neucodex_lava.evaluation.paper.table1 import TableRow, make_table1
 from neucodex_lava.evaluation.samples import load_samples
 
@@ -157,21 +158,21 @@ def test_a_bundle_without_a_table_shows_its_accuracy_at_export(tmp_path: Path) -
 
 def test_every_form_says_the_same(tmp_path: Path) -> None:
     made = make_table1(family(tmp_path / "a<b"), run=False)
-    lines = list(csv.DictReader(io.StringIO(comma_separated(made))))
+    lines = list(csv.DictReader(io.StringIO(comma_separated(sheet(made)))))
     last = lines[-1]
     assert (last["split"], last["configuration"], last["code_shape"]) == ("SP1", "D+B", "8 4 4")
     assert (float(last["accuracy"]), float(last["paper_accuracy"])) == (0.86, 0.927)
     shown = (
         "| SP1 8x4x4 | D+B | 86.00 % (84.0–88.0) | 1.25 | 2,000 | 300 | 64 | 92.7 % | 1.16 | −6.7 |"
     )
-    assert shown in markdown(made).splitlines()
+    assert shown in markdown(sheet(made)).splitlines()
     for cell in shown.strip("| ").split(" | "):
-        assert f"<td>{cell}" in page(made)
-    assert "a&lt;b" in page(made)
-    assert "a<b" not in page(made)
+        assert f"<td>{cell}" in page(sheet(made))
+    assert "a&lt;b" in page(sheet(made))
+    assert "a<b" not in page(sheet(made))
     json.dumps(made.to_dict(), allow_nan=False)
-    paths = write_table(made, tmp_path / "out")
-    assert Path(paths["md"]).read_text() == markdown(made)
+    paths = write_sheet(sheet(made), tmp_path / "out")
+    assert Path(paths["md"]).read_text() == markdown(sheet(made))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "table1.csv", "table1.html", "table1.md",
     ]  # fmt: skip

@@ -9,7 +9,8 @@ from neucodex_lava.bundle import Bundle
 from neucodex_lava.errors import BundleError
 from neucodex_lava.evaluation.paper.families import Cell, Family, find_families, recorded_family
 from neucodex_lava.evaluation.paper.figures import table1
-from neucodex_lava.evaluation.paper.render import markdown_rows
+from neucodex_lava.evaluation.paper.render import NAMES, shown
+from neucodex_lava.evaluation.paper.sheet import markdown_rows
 from neucodex_lava.evaluation.paper.table1 import grouped
 from neucodex_lava.files import replacing
 from neucodex_lava.report.si import DASH, count, interval, percent, si
@@ -35,7 +36,7 @@ def tables(folders: Iterable[Path]) -> str:
     lines = [line for family in families for line in _section(family)]
     for group in grouped(((f, recorded_family(f)) for f in families), table1()):
         if len(group.seeds) > 1:
-            lines += [f"## Over seeds: {group.title}", "", *markdown_rows(group), ""]
+            lines += [f"## Over seeds: {group.title}", "", *markdown_rows(NAMES, shown(group)), ""]
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from neucodex_lava.cloud.exact import exact_arithmetic, usable_device
 from neucodex_lava.cloud.neurons import UNIT, Neurons
 from neucodex_lava.cloud.synapses import EXACT, Synapses, flat
 from neucodex_lava.errors import NetError
-from neucodex_lava.integer_net import INPUT, IntegerNet, Node, Shape
+from neucodex_lava.integer_net import IntegerNet, Node, Shape
 
 FLOAT_BYTES = 4
 CPU_BYTES, GPU_BYTES = 8 << 20, 1 << 30
@@ -32,7 +32,7 @@ Flight = tuple[Tensor | None, ...]
 
 @dataclass(frozen=True)
 class NodeState:
-    """A node between two timesteps; None is what it is at a sample's start: zero, or nothing.
+    """A node between two timesteps; None is what it is at a sample's start.
 
     Attributes:
         u: current, (N, C, H, W), in state units; None also where it has no memory.
@@ -60,6 +60,7 @@ class Traces:
         spikes: per recorded node (T, N, C, H, W), bool.
         sums: the readout's running sum S_t after each timestep, (T, N, K) int64; None when the
             last node spikes.
+        exit_sums: the same of each exit head that ran.
         potentials: per recorded node its potential after each timestep (0 where it spiked), in state
             units, (T, N, C, H, W).
         counts: per count and row (connection or node) an int64 (T, N).
@@ -69,6 +70,7 @@ class Traces:
     potentials: dict[str, Tensor] = field(default_factory=dict)
     spikes: dict[str, Tensor] = field(default_factory=dict)
     sums: Tensor | None = None
+    exit_sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, list[Tensor]] = field(default_factory=dict)
     currents: dict[str, Tensor] = field(default_factory=dict)
 
@@ -81,6 +83,11 @@ class Executor:
         start: first node to run; its input is then what crosses that cut. ``net.cut`` for the tail.
         stop: one past the last node to run.
         device: torch device, e.g. ``"cpu"`` or ``"cuda"``.
+
+    Attributes:
+        nodes: those that run.
+        last: the one whose spikes, or running sums, are the result.
+        exit_heads: names of the exit heads among them.
 
     Raises:
         NetError: `start` is no legal cut.
@@ -97,10 +104,14 @@ class Executor:
         self.net = net
         self.device = usable_device(device)
         self.nodes = net.nodes[start:stop]
-        self.source = INPUT if start == 0 else net.nodes[start - 1].name
+        self.source = net.output_at(start)
         self.input_shape: Shape = net.shape_of(self.source)
         if not self.nodes:
             raise NetError("nothing to run: no node lies between these cuts")
+        heads = {head.name for head in net.exit_heads}
+        self.exit_heads = tuple(n.name for n in self.nodes if n.name in heads)
+        last = net.output_at(len(net.nodes) if stop is None else stop)
+        self.last = net.node(last) if last != self.source else self.nodes[-1]
         self._neurons = {n.name: Neurons(n, self.device) for n in self.nodes}
         self._synapses = {
             n.name: [Synapses(net, n, c, self.device) for c in n.connections] for n in self.nodes
@@ -118,7 +129,7 @@ class Executor:
         return max(1, (CPU_BYTES if self.device.type == "cpu" else GPU_BYTES) // largest)
 
     def initial_state(self) -> State:
-        """States of all nodes at the start of a sample: zero, and nothing in flight."""
+        """States of all nodes at the start of a sample: nothing has come, nothing is in flight."""
         nothing = {n.name: (None,) * len(n.connections) for n in self.nodes}
         return {name: NodeState(None, None, none, none) for name, none in nothing.items()}
 
@@ -169,13 +180,14 @@ class Executor:
                     kind = torch.float32 if node.size < EXACT else torch.float64
                     axon_out = flat(spikes).sum(2, dtype=kind).long()
                     traces.counts.setdefault("axon_out", []).append(axon_out)
-                if record or node is self.nodes[-1]:
+                if record or node is self.last:
                     traces.spikes[node.name] = spikes.bool()
                 if record:
                     traces.potentials[node.name] = potentials
-                if node.neuron.is_readout and node is self.nodes[-1]:
-                    running = torch.div(potentials, UNIT, rounding_mode="trunc")
-                    traces.sums = running.flatten(2).long()
+                if node.name in self.exit_heads:
+                    traces.exit_sums[node.name] = _running_sums(potentials)
+                elif node is self.last and node.neuron.is_readout:
+                    traces.sums = _running_sums(potentials)
         return new_state, traces
 
     def _sums(
@@ -201,3 +213,8 @@ class Executor:
             total = a if total is None else total.add_(a)
         assert total is not None
         return total, (tuple(spikes), tuple(sums))
+
+
+def _running_sums(potentials: Tensor) -> Tensor:
+    """A readout's S_t, int64 (T, N, K)."""
+    return torch.div(potentials, UNIT, rounding_mode="trunc").flatten(2).long()

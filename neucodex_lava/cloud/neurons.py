@@ -30,6 +30,8 @@ class Neurons:
             torch.tensor(node.bias, dtype=torch.float32, device=device)[:, None, None] * UNIT
         )
         self._threshold = node.neuron.threshold * UNIT
+        initial = node.neuron.initial * UNIT
+        self._initial = torch.full((1, 1, 1, 1), initial, device=device) if initial else None
 
     def run(
         self,
@@ -42,7 +44,7 @@ class Neurons:
 
         Args:
             sums: synaptic sums, (T, N, C, H, W); overwritten.
-            u, v: current and potential before, (N, C, H, W), in state units; None for zero.
+            u, v: current and potential before, (N, C, H, W), in state units; None at a sample's start.
             currents: where given, u at each timestep is written here, (T, N, C, H, W).
 
         Returns:
@@ -56,7 +58,10 @@ class Neurons:
         spikes = torch.empty_like(sums)
         memory = neuron.current_decay != DECAY_ONE
         bounded = self.node.sum_bound is not None
+        # What a spike takes away: None, all that there is.
+        taken = -self._threshold if neuron.reset == "subtract" else None
         potentials = sums.mul_(UNIT)
+        v = self._initial if v is None else v
         for t, x in enumerate(potentials):
             if memory:
                 _add_decayed(x, u, neuron.current_decay)
@@ -70,9 +75,15 @@ class Neurons:
             if bounded and neuron.is_readout:
                 # A sum that clips would answer wrongly, and one that spikes would start anew.
                 self._check_range(x, t, self._threshold + 1, "running sum")
+            elif bounded and taken is not None:
+                # Clipping would lose a part of what a spike leaves.
+                self._check_range(x, t, STATE_MAX - 0.5, "potential")
             x.clamp_(-STATE_MAX + 1, STATE_MAX - 1)
             torch.gt(x, self._threshold, out=spikes[t])
-            v = x.addcmul_(x, spikes[t], value=-1)
+            if taken is None:
+                v = x.addcmul_(x, spikes[t], value=-1)
+            else:
+                v = x.add_(spikes[t], alpha=taken)
         return spikes, potentials, u
 
     def _check_range(

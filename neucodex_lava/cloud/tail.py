@@ -34,7 +34,7 @@ class TorchTail:
         self.gain = gain
         self.code_shape: Shape = net.code_shape
         self.code_bits = net.code_bits
-        self.classes = net.nodes[-1].size
+        self.classes = net.last.size
         self.t_max = net.timesteps
         self._executor = Executor(net, start=net.cut, device=device)
 

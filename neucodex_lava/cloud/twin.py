@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,13 @@ class TwinResult:
     """A dataset's run in the executor, or one batch's.
 
     Attributes:
-        output: spikes of the last node run, uint8 (N, C, H, W, T).
+        output: spikes of `Executor.last`, uint8 (N, C, H, W, T).
         sums: running sums S_t, int64 (N, K, T); None when the last node spikes.
         ledger: counts of the nodes run, as the gated schedule counts them.
         spikes: every node's spikes, uint8 (N, C, H, W, T), when recorded.
         potentials: every node's potential after each timestep (0 where it spiked), in state units,
             int32 (N, C, H, W, T), when recorded.
+        exit_sums: running sums of each exit head that ran, int64 (N, K, T).
     """
 
     output: NDArray[np.uint8]
@@ -39,6 +40,7 @@ class TwinResult:
     ledger: Ledger
     spikes: dict[str, NDArray[np.uint8]] | None
     potentials: dict[str, NDArray[np.int32]] | None
+    exit_sums: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @staticmethod
     def concatenate(parts: Sequence[TwinResult]) -> TwinResult:
@@ -55,6 +57,7 @@ class TwinResult:
             Ledger.concatenate([p.ledger for p in parts]),
             joined(p.spikes for p in parts),
             joined(p.potentials for p in parts),
+            joined(p.exit_sums for p in parts),
         )
 
 
@@ -174,9 +177,10 @@ def _run_batch(
     spikes = {name: time_last(trace, np.uint8) for name, trace in traces.spikes.items()}
     potentials = {name: time_last(trace, np.int32) for name, trace in traces.potentials.items()}
     return TwinResult(
-        output=spikes[names[-1]],
+        output=spikes[executor.last.name],
         sums=None if traces.sums is None else time_last(traces.sums, np.int64),
         ledger=ledger,
         spikes=spikes if record else None,
         potentials=potentials if record else None,
+        exit_sums={name: time_last(sums, np.int64) for name, sums in traces.exit_sums.items()},
     )

@@ -72,7 +72,7 @@ def run_dataset(
     if not total or not timesteps:
         raise DataError("there are no samples to run")
     executor = Executor(net, stop=net.cut, device=device)
-    last = executor.nodes[-1]
+    last = executor.last
     outputs = last.size if last.neuron.is_readout else 0
 
     def blank(count: int) -> Part:

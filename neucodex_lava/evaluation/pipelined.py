@@ -18,7 +18,7 @@ from neucodex_lava.integer_net import IntegerNet
 
 def code_depth(net: IntegerNet) -> int:
     """Lava steps from a frame to its code: the depth of the last node before the cut."""
-    return net.depth[net.edge_nodes[-1].name]
+    return net.depth[net.output]
 
 
 def fed_timesteps(net: IntegerNet, decided: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,7 +6,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from plain import delayed_net, leaky_net, load_join_net, random_net, run_plain
+from exit_nets import exit_net
+from plain import (
+    after_reset,
+    delayed_net,
+    leaky_net,
+    load_join_net,
+    random_net,
+    run_plain,
+    running_sums,
+)
 
 from neucodex_lava.cloud.exact import exact_arithmetic
 from neucodex_lava.cloud.executor import Executor
@@ -22,17 +31,17 @@ def assert_equal(
     spikes, potential, ledger = run_plain(net, inputs)
     result = run_twin(Executor(net, device=device), inputs, record=True, batch_size=batch_size)
     assert result.spikes is not None
+    assert result.potentials is not None
+    after = after_reset(net, spikes, potential)
     for name, expected in spikes.items():
         np.testing.assert_array_equal(result.spikes[name], expected, err_msg=name)
-        assert result.potentials is not None
-        after = np.where(expected, 0, potential[name])
-        np.testing.assert_array_equal(result.potentials[name], after, err_msg=name)
+        np.testing.assert_array_equal(result.potentials[name], after[name], err_msg=name)
     assert result.ledger.first_difference(ledger) is None
     if net.ends_in_readout:
-        final = potential[net.nodes[-1].name]
-        sums = np.sign(final) * (np.abs(final) >> 6)
-        assert result.sums is not None
-        np.testing.assert_array_equal(result.sums, sums.reshape(result.sums.shape))
+        np.testing.assert_array_equal(result.sums, running_sums(potential[net.last.name]))
+    assert set(result.exit_sums) == {head.name for head in net.exit_heads}
+    for name, sums in result.exit_sums.items():
+        np.testing.assert_array_equal(sums, running_sums(potential[name]), err_msg=name)
 
 
 def test_the_fixture() -> None:
@@ -48,6 +57,49 @@ def test_leaks_round_towards_zero() -> None:
 def test_random_nets(seed: int) -> None:
     net, inputs = random_net(seed)
     assert_equal(net, inputs)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_exit_heads_and_soft_resets(seed: int) -> None:
+    net, inputs = exit_net(seed)
+    assert_equal(net, inputs)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5])
+def test_each_side_of_a_cut_runs_its_exit_heads(cut: int) -> None:
+    net, inputs = exit_net(2)
+    whole = run_twin(Executor(net), inputs)
+    edge = run_twin(Executor(net, stop=cut), inputs)
+    cut_net = net.with_cut(cut)
+    alone = run_twin(Executor(cut_net.edge_part()), inputs)
+    tail = run_twin(Executor(net, start=cut), edge.output)
+    assert edge.output.shape[1:4] == cut_net.code_shape
+    assert np.array_equal(alone.output, edge.output)
+    assert (edge.sums is None, alone.sums is None) == (True, True)
+    assert np.array_equal(tail.sums, whole.sums)
+    assert not edge.exit_sums.keys() & tail.exit_sums.keys()
+    assert edge.exit_sums.keys() == alone.exit_sums.keys()
+    parts = {**edge.exit_sums, **tail.exit_sums}
+    assert parts.keys() == whole.exit_sums.keys() == {"exit_sp1", "exit_sp2"}
+    for name, sums in parts.items():
+        assert np.array_equal(sums, whole.exit_sums[name])
+        assert whole.exit_sums[name].any()
+
+
+def test_the_segments_in_a_row_give_what_the_whole_network_gives() -> None:
+    net, inputs = exit_net(4)
+    whole = run_twin(Executor(net), inputs)
+    rows = 0
+    for part in net.segments():
+        run = run_twin(Executor(part), inputs)
+        for name, sums in run.exit_sums.items():
+            assert np.array_equal(sums, whole.exit_sums[name])
+        own = whole.ledger.select([node.name for node in part.nodes])
+        assert np.array_equal(run.ledger.syn_ops, own.syn_ops)
+        rows += run.ledger.syn_ops.shape[1]
+        inputs = run.output
+    assert np.array_equal(run.sums, whole.sums)
+    assert rows == whole.ledger.syn_ops.shape[1]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
@@ -66,12 +118,15 @@ def test_a_delay_beyond_the_samples_end_brings_nothing() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-@pytest.mark.parametrize("make", [leaky_net, delayed_net, lambda: random_net(1)])
+@pytest.mark.parametrize(
+    "make", [leaky_net, delayed_net, lambda: random_net(1), lambda: exit_net(0)]
+)
 def test_some_timesteps_at_a_time_equal_the_whole_run(
     make: Callable[[], tuple[IntegerNet, np.ndarray]], size: int
 ) -> None:
     net, inputs = make()
     spikes, potential, ledger = run_plain(net, inputs)
+    after = after_reset(net, spikes, potential)
     executor = Executor(net)
     state = executor.initial_state()
     for first in range(0, inputs.shape[-1], size):
@@ -84,9 +139,8 @@ def test_some_timesteps_at_a_time_equal_the_whole_run(
             for found in (traces, again):
                 got = np.moveaxis(found.spikes[name].numpy(), 0, -1)
                 np.testing.assert_array_equal(got, expected[..., part], err_msg=name)
-                after = np.where(expected, 0, potential[name])[..., part]
                 got = np.moveaxis(found.potentials[name].numpy(), 0, -1)
-                np.testing.assert_array_equal(got, after, err_msg=name)
+                np.testing.assert_array_equal(got, after[name][..., part], err_msg=name)
         for count, rows in traces.counts.items():
             got = torch.stack(rows).numpy().transpose(2, 0, 1)
             np.testing.assert_array_equal(got, getattr(ledger, count)[..., part], err_msg=count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from plain import run_plain
+from plain import run_plain, running_sums
 
 from neucodex_lava.edge.simulation import SimulationResult, simulate
 from neucodex_lava.integer_net import IntegerNet
@@ -22,13 +22,15 @@ def lava_is_exact(
     assert set(result.spikes) == set(spikes)
     for name, want in spikes.items():
         assert np.array_equal(result.spikes[name], want), name
-    last = edge.nodes[-1]
+    last = edge.last
     assert np.array_equal(result.output, spikes[last.name])
     if last.neuron.is_readout:
-        want = potential[last.name].reshape(len(inputs), -1, inputs.shape[-1]) >> 6
-        assert np.array_equal(result.sums, want)
+        assert np.array_equal(result.sums, running_sums(potential[last.name]))
     else:
         assert result.sums is None
+    assert set(result.exit_sums) == {head.name for head in edge.exit_heads}
+    for name, sums in result.exit_sums.items():
+        assert np.array_equal(sums, running_sums(potential[name])), name
     assert result.ledger.first_difference(ledger) is None
     return result
 

@@ -25,7 +25,9 @@ def load_join_net(cut: int = 3) -> tuple[IntegerNet, np.ndarray, list[dict[str, 
             weight = np.array(c["weight"], dtype=np.int16)
             connections.append(Connection(c["source"], c["kind"], weight, c["exponent"], **extra))
         n = item["neuron"]
-        neuron = Neuron(n["iDecay"], n["vDecay"], n["threshold"])
+        neuron = Neuron(
+            n["iDecay"], n["vDecay"], n["threshold"], n.get("reset", "zero"), n.get("initial", 0)
+        )
         bias = np.array(item["bias"])
         nodes.append(Node(item["name"], tuple(item["shape"]), neuron, bias, tuple(connections)))
     spikes = np.moveaxis(np.array(raw["input"], dtype=np.uint8), 0, -1)[None]
@@ -126,12 +128,39 @@ def decay(state: np.ndarray, by: int) -> np.ndarray:
     return np.sign(product) * (np.abs(product) >> 12)
 
 
+def after_spike(neuron: Neuron, potential: np.ndarray) -> np.ndarray | int:
+    """What a spike leaves of a potential."""
+    return potential - (neuron.threshold << 6) if neuron.reset == "subtract" else 0
+
+
+def after_reset(
+    net: IntegerNet, spikes: dict[str, np.ndarray], potential: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Every node's potentials after reset, from what `run_plain` gave."""
+    return {
+        node.name: np.where(
+            spikes[node.name], after_spike(node.neuron, potential[node.name]), potential[node.name]
+        )
+        for node in net.nodes
+    }
+
+
+def running_sums(potential: np.ndarray) -> np.ndarray:
+    """A readout's S_t, (N, K, T), from its potentials (N, K, 1, 1, T)."""
+    sums = np.sign(potential) * (np.abs(potential) >> 6)
+    return sums.reshape(len(sums), -1, sums.shape[-1])
+
+
 def run_plain(
-    net: IntegerNet, spikes: np.ndarray, currents: dict[str, np.ndarray] | None = None
+    net: IntegerNet,
+    spikes: np.ndarray,
+    currents: dict[str, np.ndarray] | None = None,
+    unclipped: dict[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Ledger]:
     """Spikes and potentials (before reset) of every node, (N, C, H, W, T), and the ledger.
 
-    `currents`, where given, is filled with every node's currents before they wrap.
+    `currents`, where given, is filled with every node's currents before they wrap, and `unclipped`
+    with the potentials before they are clipped.
     """
     samples, timesteps = spikes.shape[0], spikes.shape[-1]
     names = [node.name for node in net.nodes]
@@ -140,6 +169,7 @@ def run_plain(
     out = {n.name: np.zeros((samples, *n.shape, timesteps), np.uint8) for n in net.nodes}
     potential = {n.name: np.zeros((samples, *n.shape, timesteps), np.int64) for n in net.nodes}
     exact = {name: np.zeros_like(array) for name, array in potential.items()}
+    free = {name: np.zeros_like(array) for name, array in potential.items()}
     for s in range(samples):
         trains = {"input": spikes[s]} | {name: array[s] for name, array in out.items()}
         row = 0
@@ -160,7 +190,8 @@ def run_plain(
                             nonzero,
                         )
                 row += 1
-            u = v = np.zeros(node.shape, np.int64)
+            u = np.zeros(node.shape, np.int64)
+            v = np.full(node.shape, node.neuron.initial << 6, np.int64)
             for t in range(timesteps):
                 k = node.neuron
                 new_u = decay(u, k.current_decay) + (sums[..., t] << 6)
@@ -169,15 +200,18 @@ def run_plain(
                 new_u = np.where(new_u <= -(2**23), new_u + 2**24, new_u)
                 bias = node.bias.astype(np.int64)[:, None, None]
                 new_v = decay(v, k.voltage_decay) + new_u + (bias << 6)
+                free[node.name][s, ..., t] = new_v
                 new_v = np.clip(new_v, -(2**23) + 1, 2**23 - 1)
                 fired = new_v > (k.threshold << 6)
                 potential[node.name][s, ..., t] = new_v
                 out[node.name][s, ..., t] = fired
-                u, v = new_u, np.where(fired, 0, new_v)
+                u, v = new_u, np.where(fired, after_spike(k, new_v), new_v)
                 ledger.dendrite_updates[s, i, t] = node.size
                 ledger.axon_out[s, i, t] = fired.sum()
     if currents is not None:
         currents |= exact
+    if unclipped is not None:
+        unclipped |= free
     return out, potential, ledger
 
 

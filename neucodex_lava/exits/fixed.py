@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neucodex_lava.config import require
-from neucodex_lava.exits.policy import Action, Sums
+from neucodex_lava.exits.policy import Action, Sums, has_nan, not_numbers
 
 
 @dataclass(frozen=True)
 class FixedPolicy:
-    """Stop after a fixed number of timesteps, whatever the logits say.
+    """Stop after a fixed number of timesteps, or at the first after it whose logits are numbers.
 
     Attributes:
         t_max: T_max, at least 1.
@@ -44,10 +44,11 @@ class FixedPolicy:
 
     def step(self, state: None, t: int, sums: Sums) -> tuple[None, Action]:
         """See `ExitPolicy.step`."""
-        return state, Action.STOP if t >= self.stop_at else Action.CONTINUE
+        stops = t >= self.t_max or (t >= self.stop_at and not has_nan(sums))
+        return state, Action.STOP if stops else Action.CONTINUE
 
     def actions(self, sums: Sums) -> NDArray[np.uint8]:
         """See `ExitPolicy.actions`."""
-        stops = np.arange(1, self.t_max + 1) >= self.stop_at
-        row = np.where(stops, Action.STOP, Action.CONTINUE).astype(np.uint8)
-        return np.tile(row, (len(sums), 1))
+        stops = (np.arange(1, self.t_max + 1) >= self.stop_at) & ~not_numbers(sums)
+        stops[:, -1] = True
+        return np.where(stops, Action.STOP, Action.CONTINUE).astype(np.uint8)

@@ -29,10 +29,14 @@ class Action(enum.IntEnum):
     """Answer with the cloud's logits."""
     LOCAL = 2
     """Answer with the edge's own logits."""
+    WAIT = 3
+    """Run the next timestep, and keep this one's code to send it later (`place`)."""
+    SEND = 4
+    """Send the codes kept so far (`place`)."""
 
 
-class ExitPolicy(Protocol):
-    """Decides after every timestep whether to go on. Pure: all memory is in the state passed in.
+class OfflinePolicy(Protocol):
+    """Says of whole runs where it would have stopped.
 
     Attributes:
         t_max: T_max; a policy always stops there.
@@ -42,6 +46,24 @@ class ExitPolicy(Protocol):
     def t_max(self) -> int:
         """T_max."""
         ...
+
+    def actions(self, sums: Sums) -> NDArray[np.uint8]:
+        """The offline form: the `Action` after each timestep, had the sample come that far.
+
+        Args:
+            sums: S_t of whole runs, (N, K, T_max).
+
+        Returns:
+            (N, T_max), equal to what `step` says; never CONTINUE at T_max.
+        """
+        ...
+
+
+class ExitPolicy(OfflinePolicy, Protocol):
+    """Decides after every timestep whether to go on. Pure: all memory is in the state passed in.
+
+    A timestep whose sums hold a NaN is not a confident one: every policy goes on, except at T_max.
+    """
 
     def start(self) -> Any:
         """The state before the first timestep of a sample."""
@@ -57,17 +79,6 @@ class ExitPolicy(Protocol):
         """
         ...
 
-    def actions(self, sums: Sums) -> NDArray[np.uint8]:
-        """The offline form: the `Action` after each timestep, had the sample come that far.
-
-        Args:
-            sums: S_t of whole runs, (N, K, T_max).
-
-        Returns:
-            (N, T_max), equal to what `step` says; never CONTINUE at T_max.
-        """
-        ...
-
 
 @dataclass(frozen=True, eq=False)
 class Exits:
@@ -75,20 +86,59 @@ class Exits:
 
     Attributes:
         timesteps: int64 (N,), timesteps run, 1..T_max.
-        predictions: int64 (N,), the class with the largest S_t there (the first of equal ones).
+        predictions: int64 (N,), the class with the largest S_t there (see `predicted`).
         actions: uint8 (N,), STOP or LOCAL.
+        not_numbers: timesteps seen, over all samples, whose sums held a NaN.
     """
 
     timesteps: NDArray[np.int64]
     predictions: NDArray[np.int64]
     actions: NDArray[np.uint8]
+    not_numbers: int = 0
 
     def histogram(self, t_max: int) -> list[int]:
         """Samples that stopped after 1, 2, ..., T_max timesteps."""
         return np.bincount(self.timesteps, minlength=t_max + 1)[1:].tolist()
 
 
-def decide(policy: ExitPolicy, sums: Sums) -> Exits:
+def has_nan(sums: Sums) -> bool:
+    """Whether one timestep's sums (K,) hold a NaN: `argmax` finds it first."""
+    largest = sums[sums.argmax()]
+    return bool(largest != largest)
+
+
+def not_numbers(sums: Sums) -> NDArray[np.bool_]:
+    """Which timesteps of whole runs (N, K, T) hold a NaN, (N, T)."""
+    return np.isnan(sums).any(axis=1)
+
+
+def predicted(sums: NDArray[Any]) -> NDArray[np.int64]:
+    """The class with the largest sum, the first of equal ones; a NaN is never the largest.
+
+    Args:
+        sums: S_t, (..., K).
+
+    Returns:
+        (...); 0 where all are NaN.
+    """
+    numbers = np.where(np.isnan(sums), -np.inf, sums) if sums.dtype.kind == "f" else sums
+    return np.asarray(numbers.argmax(axis=-1), np.int64)
+
+
+def check_t_max(policy: OfflinePolicy, t_max: int, where: str) -> None:
+    """Refuse a policy that was made for another T_max.
+
+    Raises:
+        ConfigError: another T_max.
+    """
+    if policy.t_max != t_max:
+        raise ConfigError(
+            f"the exit policy is for T_max = {policy.t_max}, {where} has T_max = {t_max}",
+            "calibrate it again: neucodex calibrate BUNDLE",
+        )
+
+
+def decide(policy: OfflinePolicy, sums: Sums) -> Exits:
     """Where a policy stops each sample of whole runs, all at once.
 
     Args:
@@ -102,8 +152,13 @@ def decide(policy: ExitPolicy, sums: Sums) -> Exits:
     actions = policy.actions(sums)
     last = np.argmax(actions != Action.CONTINUE, axis=1)
     rows = np.arange(len(last))
-    predictions = np.asarray(sums)[rows, :, last].argmax(axis=1)
-    return Exits(last.astype(np.int64) + 1, predictions.astype(np.int64), actions[rows, last])
+    seen = not_numbers(sums) & (np.arange(policy.t_max) <= last[:, None])
+    return Exits(
+        last.astype(np.int64) + 1,
+        predicted(np.asarray(sums)[rows, :, last]),
+        actions[rows, last],
+        int(seen.sum()),
+    )
 
 
 def decide_stepwise(policy: ExitPolicy, sums: Sums) -> Exits:
@@ -118,17 +173,19 @@ def decide_stepwise(policy: ExitPolicy, sums: Sums) -> Exits:
     """
     _check(policy, sums)
     rows: list[tuple[int, int, int]] = []
+    nans = 0
     for sample in sums:
         state, action, t = policy.start(), Action.CONTINUE, 0
         while action is Action.CONTINUE:
             t += 1
             state, action = policy.step(state, t, sample[:, t - 1])
-        rows.append((t, int(sample[:, t - 1].argmax()), int(action)))
+            nans += has_nan(sample[:, t - 1])
+        rows.append((t, int(predicted(sample[:, t - 1])), int(action)))
     table = np.array(rows, np.int64).reshape(-1, 3)
-    return Exits(table[:, 0], table[:, 1], table[:, 2].astype(np.uint8))
+    return Exits(table[:, 0], table[:, 1], table[:, 2].astype(np.uint8), nans)
 
 
-def _check(policy: ExitPolicy, sums: Sums) -> None:
+def _check(policy: OfflinePolicy, sums: Sums) -> None:
     if sums.ndim != 3 or sums.shape[1] < 1 or sums.shape[2] != policy.t_max:
         raise ConfigError(
             f"running sums have shape {sums.shape}, expected (samples, classes, {policy.t_max})"

@@ -16,14 +16,24 @@ from neucodex_lava.errors import ConfigError
 from neucodex_lava.exits import (
     POLICIES,
     Action,
+    ComposedPolicy,
     ConfidencePolicy,
+    EntropyPolicy,
     ExitPolicy,
     FixedPolicy,
+    OraclePolicy,
+    PatiencePolicy,
+    QLearningPolicy,
+    TopKPolicy,
+    check_t_max,
     decide,
     decide_stepwise,
     max_softmax,
+    normalised_entropy,
     policy_from_dict,
     policy_to_dict,
+    predicted,
+    top_gap,
 )
 
 
@@ -32,33 +42,64 @@ def running_sums(samples: int, classes: int, t_max: int, seed: int, spread: int)
     return rng.integers(-spread, spread + 1, (samples, classes, t_max)).cumsum(axis=2)
 
 
+@st.composite
+def leaf_policies(draw: Any, t_max: int) -> ExitPolicy:
+    kind = draw(st.sampled_from([*POLICIES][:-1]))
+    if kind == "fixed":
+        return FixedPolicy(t_max, draw(st.integers(1, t_max)))
+    if kind == "patience":
+        return PatiencePolicy(t_max, draw(st.integers(1, 5)))
+    numbers: dict[str, Any] = {
+        "t_max": t_max,
+        "gain": draw(st.floats(0.5, 500)),
+        "logits": draw(st.sampled_from(["mean", "sum"])),
+        "temperature": draw(st.sampled_from([1.0, 0.3, 2.5])),
+    }
+    if kind == "confidence":
+        return ConfidencePolicy(**numbers, alpha=draw(st.floats(0.01, 1)))
+    if kind == "entropy":
+        return EntropyPolicy(**numbers, threshold=draw(st.floats(0, 1)))
+    if kind == "topk":
+        row = st.lists(st.none() | st.floats(-1, 50), min_size=t_max, max_size=t_max)
+        return TopKPolicy(**numbers, thresholds=tuple(draw(row)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    table = rng.normal(size=(t_max, draw(st.integers(1, 12))))
+    return QLearningPolicy(**numbers, advantage=tuple(map(tuple, table.tolist())))
+
+
+@st.composite
+def any_policy(draw: Any, t_max: int) -> ExitPolicy:
+    parts = draw(st.lists(leaf_policies(t_max), min_size=1, max_size=3))
+    if len(parts) == 1:
+        return parts[0]
+    return ComposedPolicy(tuple(parts), draw(st.sampled_from(["any", "all"])))
+
+
 @given(
+    data=st.data(),
     classes=st.integers(1, 130),
     t_max=st.integers(1, 8),
     seed=st.integers(0, 2**32),
     spread=st.sampled_from([1, 30, 2000, 100_000]),
-    gain=st.floats(0.5, 500),
-    alpha=st.floats(0.01, 1),
-    logits=st.sampled_from(["mean", "sum"]),
     dtype=st.sampled_from([np.int64, np.int32, np.float32, np.float64]),
+    nans=st.sampled_from([0.0, 0.02, 0.3]),
 )
-@settings(max_examples=150, deadline=None)
-def test_the_confidence_policy_is_the_same_step_by_step_and_offline(
-    classes: int,
-    t_max: int,
-    seed: int,
-    spread: int,
-    gain: float,
-    alpha: float,
-    logits: Any,
-    dtype: Any,
+@settings(max_examples=300, deadline=None)
+def test_every_policy_is_the_same_step_by_step_and_offline(
+    data: Any, classes: int, t_max: int, seed: int, spread: int, dtype: Any, nans: float
 ) -> None:
+    policy = data.draw(any_policy(t_max))
     sums = running_sums(20, classes, t_max, seed, spread).astype(dtype)
-    policy = ConfidencePolicy(t_max, gain, alpha, logits)
+    if sums.dtype.kind == "f":
+        sums[np.random.default_rng(seed).random(sums.shape) < nans] = np.nan
     step, offline = decide_stepwise(policy, sums), decide(policy, sums)
     assert (step.timesteps == offline.timesteps).all()
     assert (step.predictions == offline.predictions).all()
     assert (step.actions == offline.actions).all()
+    assert step.not_numbers == offline.not_numbers
+    early = offline.timesteps < t_max
+    stopped = sums[np.arange(20), :, offline.timesteps - 1]
+    assert not np.isnan(stopped[early]).any()
 
 
 @given(classes=st.integers(1, 1100), seed=st.integers(0, 2**32), count=st.integers(1, 40))
@@ -97,6 +138,74 @@ def test_confidence_by_hand() -> None:
     assert decide(ConfidencePolicy(3, 2.0, 0.96), three).timesteps.tolist() == [3]
     total = ConfidencePolicy(2, 2.0, logits="sum").confidences(sums)[0, 1]
     assert total == pytest.approx(1 / (1 + math.exp(-6)))
+    cooler = ConfidencePolicy(2, 2.0, temperature=0.5).confidences(sums)[0, 0]
+    assert cooler == pytest.approx(1 / (1 + math.exp(-4)))
+
+
+def test_entropy_by_hand() -> None:
+    # p = 0.8, 0.2: H = 0.7219 bit, of 1 bit at most
+    y = np.log(np.array([[0.8, 0.2], [0.5, 0.5], [1.0, 1e-300]]))
+    assert normalised_entropy(y) == pytest.approx([0.721928, 1, 0], abs=1e-6)
+    sums = np.log(np.array([[[0.8, 0.64], [0.2, 0.04]]]))  # mean logits: the same at both t
+    assert decide(EntropyPolicy(2, 1.0, 0.722), sums).timesteps.tolist() == [1]
+    assert decide(EntropyPolicy(2, 1.0, 0.721), sums).timesteps.tolist() == [2]
+
+
+def test_topk_by_hand() -> None:
+    assert top_gap(np.array([[3.0, 9.0, 5.0], [1.0, 1.0, 0.0]])).tolist() == [4, 0]
+    sums = np.array([[[3, 9, 20], [1, 4, 5]]])  # gaps of the sums 2, 5, 15; of the means 2, 2.5, 5
+    policy = TopKPolicy(3, 1.0, (2.0, 4.0, None), logits="sum")
+    assert decide(policy, sums).timesteps.tolist() == [2]  # 2 > 2 is not
+    assert decide(TopKPolicy(3, 1.0, (2.0, 4.0, None)), sums).timesteps.tolist() == [3]
+    assert decide(TopKPolicy(3, 0.5, (None, 4.9, None)), sums).timesteps.tolist() == [2]
+
+
+def test_patience_by_hand() -> None:
+    predictions = [[0, 1, 1, 1], [0, 0, 1, 1], [2, 2, 2, 2], [0, 1, 2, 0]]
+    sums = np.eye(3)[np.array(predictions)].transpose(0, 2, 1)
+    assert decide(PatiencePolicy(4, 1), sums).timesteps.tolist() == [3, 2, 2, 4]
+    assert decide(PatiencePolicy(4, 2), sums).timesteps.tolist() == [4, 4, 3, 4]
+    sums[2, 0, 1] = np.nan  # 2, NaN, 2, 2: it begins anew
+    assert decide(PatiencePolicy(4, 1), sums).timesteps.tolist() == [3, 2, 4, 4]
+
+
+def test_qlearning_by_hand() -> None:
+    # Two bins: below and from a half. Exits at t = 2 in the upper one only.
+    policy = QLearningPolicy(3, 1.0, ((-1.0, -1.0), (-1.0, 0.5), (0.0, 0.0)), logits="sum")
+    sums = np.array([[[0.0, 3, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 9], [0, 0, 0], [0, 0, 0]]])
+    assert decide(policy, sums).timesteps.tolist() == [2, 3]
+
+
+def test_composed_by_hand() -> None:
+    parts = (FixedPolicy(4, 2), FixedPolicy(4, 3))
+    sums = np.zeros((1, 2, 4))
+    assert decide(ComposedPolicy(parts, "any"), sums).timesteps.tolist() == [2]
+    assert decide(ComposedPolicy(parts, "all"), sums).timesteps.tolist() == [3]
+
+
+def test_the_oracle_stops_where_the_prediction_stays_right() -> None:
+    predictions = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    sums = np.eye(2)[predictions].transpose(0, 2, 1)
+    exits = decide(OraclePolicy(3, np.zeros(4, int)), sums)
+    assert exits.timesteps.tolist() == [1, 2, 3, 3]
+    with pytest.raises(ConfigError, match="4 labels for 2 samples"):
+        decide(OraclePolicy(3, np.zeros(4, int)), sums[:2])
+
+
+def test_a_nan_is_not_confident_is_counted_and_never_the_answer() -> None:
+    sums = np.zeros((2, 3, 3))
+    sums[:, 1] = 50.0
+    sums[0, 0, :2] = np.nan
+    sums[1, 0, 2] = np.nan
+    for policy in (ConfidencePolicy(3, 1.0, 0.5), FixedPolicy(3, 1)):
+        for form in (decide, decide_stepwise):
+            exits = form(policy, sums)
+            assert exits.timesteps.tolist() == [3, 1]
+            assert exits.predictions.tolist() == [1, 1]
+            assert exits.not_numbers == 2  # the other sample's is never seen
+    last = decide(FixedPolicy(3), sums)
+    assert (last.predictions.tolist(), last.not_numbers) == ([1, 1], 3)
+    assert predicted(np.array([[np.nan, -5, -7], [np.nan] * 3])).tolist() == [1, 0]
 
 
 def test_steps_of_the_confidence_policy() -> None:
@@ -141,7 +250,15 @@ def test_the_fixed_policy_ignores_the_logits(timesteps: int | None, expected: in
         assert (exits.actions == Action.STOP).all()
 
 
-@pytest.mark.parametrize("policy", [FixedPolicy(3), ConfidencePolicy(3, 64.0)])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        FixedPolicy(3),
+        ConfidencePolicy(3, 64.0),
+        TopKPolicy(3, 1.0, (0.0,) * 3),
+        PatiencePolicy(3, 9),
+    ],
+)
 def test_every_policy_stops_at_t_max(policy: ExitPolicy) -> None:
     unsure = np.zeros((5, 10, 3))
     assert decide(policy, unsure).timesteps.tolist() == [3] * 5
@@ -166,7 +283,12 @@ def test_sums_of_another_shape_are_refused(form: Any, shape: tuple[int, ...]) ->
 POLICY_EXAMPLES = [
     FixedPolicy(4),
     FixedPolicy(4, 2),
-    ConfidencePolicy(6, 63.5, 0.8, "sum"),
+    ConfidencePolicy(6, 63.5, 0.8, logits="sum", temperature=1.5),
+    EntropyPolicy(4, 64.0, 0.1),
+    TopKPolicy(3, 64.0, (1.5, 0.25, None)),
+    PatiencePolicy(4, 2),
+    QLearningPolicy(2, 1.0, ((0.5, -0.5), (0.0, 0.0)), logits="sum"),
+    ComposedPolicy((PatiencePolicy(4), ComposedPolicy((FixedPolicy(4),))), "all"),
 ]
 
 
@@ -187,6 +309,7 @@ def test_a_policy_as_data() -> None:
         "gain": 64.0,
         "alpha": 0.9,
         "logits": "mean",
+        "temperature": 1.0,
     }
     assert policy_from_dict({"name": "confidence", "t_max": 4, "gain": 64}).start() is None
 
@@ -194,7 +317,7 @@ def test_a_policy_as_data() -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"name": "oracle", "t_max": 4}, "unknown exit policy 'oracle'.*confidence, fixed"),
+        ({"name": "oracle", "t_max": 4}, "unknown exit policy 'oracle'.*confidence, entropy"),
         ({"t_max": 4}, "unknown exit policy 'None'"),
         ({"name": ["fixed"], "t_max": 4}, "unknown exit policy"),
         ([], "expected an object"),
@@ -210,6 +333,31 @@ def test_a_policy_as_data() -> None:
         ({"name": "confidence", "t_max": 4, "gain": 0}, "not a positive number"),
         ({"name": "confidence", "t_max": 4, "gain": math.inf}, "not a positive number"),
         ({"name": "confidence", "t_max": 4, "gain": 1, "logits": "last"}, "'last' is not one of"),
+        ({"name": "confidence", "t_max": 4, "gain": 1, "temperature": 0}, "temperature 0"),
+        ({"name": "entropy", "t_max": 4, "gain": 1, "threshold": 1.1}, r"outside \[0, 1\]"),
+        (
+            {"name": "topk", "t_max": 4, "gain": 1, "thresholds": [1, 2]},
+            "2 thresholds for T_max = 4",
+        ),
+        ({"name": "topk", "t_max": 1, "gain": 1, "thresholds": [math.nan]}, "not all numbers"),
+        ({"name": "topk", "t_max": 1, "gain": 1, "thresholds": 1}, "expected a list"),
+        ({"name": "patience", "t_max": 4, "patience": 0}, "at least 1"),
+        ({"name": "qlearning", "t_max": 2, "gain": 1, "advantage": [[1.0]]}, "1 rows for T_max"),
+        ({"name": "qlearning", "t_max": 1, "gain": 1, "advantage": [[]]}, "empty"),
+        ({"name": "qlearning", "t_max": 2, "gain": 1, "advantage": [[1], [1, 2]]}, "lengths"),
+        ({"name": "qlearning", "t_max": 1, "gain": 1, "advantage": [[math.inf]]}, "numbers"),
+        ({"name": "composed", "parts": []}, "no parts"),
+        ({"name": "composed", "parts": 3}, "expected a list"),
+        ({"name": "composed", "parts": [7]}, "expected an object, found 7"),
+        ({"name": "composed", "parts": [], "t_max": 4}, "unknown field 't_max'"),
+        (
+            {"name": "composed", "parts": [{"name": "fixed", "t_max": t} for t in (2, 3)]},
+            r"T_max = \[2, 3\]",
+        ),
+        (
+            {"name": "composed", "mode": "some", "parts": [{"name": "fixed", "t_max": 1}]},
+            "mode 'some'",
+        ),
     ]
     + [
         ({"name": "confidence", "t_max": 4, "gain": 1, "alpha": a}, r"is outside \(0, 1\]")
@@ -227,9 +375,16 @@ def test_logits_must_be_mean_or_sum() -> None:
         ConfidencePolicy(4, 1.0, logits="last")  # type: ignore[arg-type]
 
 
-def test_a_step_costs_well_under_20_microseconds() -> None:
-    policy, sums = ConfidencePolicy(4, 64.0), np.arange(10, dtype=np.float32)
-    best = min(timeit.repeat(lambda: policy.step(None, 2, sums), number=500, repeat=10)) / 500
+def test_a_policy_for_another_t_max_is_refused() -> None:
+    check_t_max(FixedPolicy(4), 4, "the bundle")
+    with pytest.raises(ConfigError, match="for T_max = 4, the bundle has T_max = 6.*calibrate"):
+        check_t_max(FixedPolicy(4), 6, "the bundle")
+
+
+@pytest.mark.parametrize("policy", POLICY_EXAMPLES, ids=lambda p: type(p).__name__)
+def test_a_step_costs_under_20_microseconds(policy: ExitPolicy) -> None:
+    sums, state = np.arange(10, dtype=np.float32), policy.start()
+    best = min(timeit.repeat(lambda: policy.step(state, 2, sums), number=300, repeat=10)) / 300
     assert best < 20e-6
 
 

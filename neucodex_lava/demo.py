@@ -7,6 +7,7 @@ from pathlib import Path
 
 from neucodex_lava.config import RESNETS, BottleneckConfig, DataConfig, TrainConfig, require
 from neucodex_lava.errors import SimulationError
+from neucodex_lava.evaluation.policies import Numbers
 from neucodex_lava.evaluation.sweep import evaluate_bundles
 from neucodex_lava.export import export_run
 from neucodex_lava.progress import Progress, silent
@@ -92,7 +93,7 @@ def demo(
         bundles[0],
         bundles[1:],
         confirm=confirm,
-        alpha=alpha,
+        numbers=Numbers(alpha=alpha),
         out=out / "report",
         command=command,
         progress=progress,

@@ -21,8 +21,8 @@ samples; it is only ever written where they did.
 
     {"confidence": {"alpha": 0.9},
      NAME: {"policy": {"name", numbers...},
-            "calibration": {"date", "command", "data": "holdout" | "test", "samples", "seed",
-                            "test_samples", more about how...}}}
+            "calibration": {"date", "command", "dataset", "data": "holdout" | "test", "samples",
+                            "seed", "test_samples", more about how...}}}
 
 with ``data`` ``test`` the policy was calibrated on that half of the test split, of `test_samples`
 samples, which `seed` draws: evaluations leave that half out.
@@ -117,7 +117,7 @@ def check_exits(f: Fields) -> dict[str, Any]:
         entry.only("policy", "calibration")
         entry.inside("policy").text("name")
         how = entry.inside("calibration")
-        for key in ("date", "command"):
+        for key in ("date", "command", "dataset"):
             how.text(key, COMMAND_LIMIT)
         if how.text("data") not in CALIBRATION_DATA:
             raise how.fail(f"'data' must be one of {', '.join(CALIBRATION_DATA)}")

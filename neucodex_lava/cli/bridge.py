@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from neucodex_lava.cli.common import Command, DataRoot
+from neucodex_lava.cli.policy_options import PolicyOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class Serve(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Infer(Command):
+class Infer(PolicyOptions, Command):
     """Classify test samples: the edge part in Lava here, the tail on a server.
 
     The exit policy decides after every timestep whether to stop.
@@ -77,9 +78,8 @@ class Infer(Command):
     samples: int = 20
     """Test samples to run; 0 for all."""
     policy: str = "confidence"
-    """Exit policy: confidence or fixed."""
-    alpha: float | None = None
-    """Confidence to reach, in (0, 1]; by default the bundle's."""
+    """Exit policy: confidence, entropy, patience, fixed, or one that neucodex calibrate keeps in the
+    bundle."""
     schedule: Literal["gated", "pipelined"] = "gated"
     """Of the edge: gated (needs gated neurons) or pipelined (as stock neurons run)."""
     timeout: float = 5.0
@@ -102,7 +102,7 @@ class Infer(Command):
                 split=self.split,
                 samples=self.samples,
                 policy=self.policy,
-                alpha=self.alpha,
+                numbers=self.numbers(),
                 schedule=self.schedule,
                 timeout_s=self.timeout,
                 dataset=self.dataset,

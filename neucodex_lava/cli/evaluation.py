@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from neucodex_lava.cli.common import Command, DataRoot, command_line
+from neucodex_lava.cli.policy_options import PolicyOptions
 from neucodex_lava.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(Command):
+class Evaluation(PolicyOptions, Command):
     """Options of evaluate and sweep."""
 
     split: tuple[str, ...] = ()
@@ -33,10 +34,9 @@ class Evaluation(Command):
     """twin: all samples in the torch executor, --confirm of them for real; fused: all for real."""
     schedule: Literal["gated", "pipelined"] = "gated"
     """Of the edge: gated (needs gated neurons) or pipelined (as stock neurons run)."""
-    policy: str = "confidence"
-    """Exit policy of the dynamic configurations: confidence or fixed."""
-    alpha: float | None = None
-    """Confidence to reach, in (0, 1]; by default the bundle's."""
+    policy: tuple[str, ...] = ("confidence",)
+    """Exit policies of the dynamic configurations, a row for each: confidence, entropy, patience,
+    fixed, oracle (what no policy can better), and what neucodex calibrate keeps in the bundle."""
     energy_model: str = "paper-23pJ"
     """Prices the edge's counts: paper-23pJ, loihi-davies2018, loihi-sanafe, horowitz-45nm or
     horowitz-45nm-fp32."""
@@ -54,6 +54,11 @@ class Evaluation(Command):
         from neucodex_lava.evaluation.record import record_table
         from neucodex_lava.evaluation.sweep import evaluate_bundles
 
+        if self.record and self.policy != ("confidence",):
+            raise ConfigError(
+                "--record keeps the table of the confidence policy",
+                "leave out --policy or --record",
+            )
         if self.record and self.dataset is not None:
             raise ConfigError(
                 "--record keeps what was measured on the bundle's own dataset",
@@ -68,8 +73,8 @@ class Evaluation(Command):
                 confirm=self.confirm,
                 backend=self.backend,
                 schedule=self.schedule,
-                policy=self.policy,
-                alpha=self.alpha,
+                policies=self.policy,
+                numbers=self.numbers(),
                 energy_model=self.energy_model,
                 dataset=self.dataset,
                 data_root=self.data_root,

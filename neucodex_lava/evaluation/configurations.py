@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neucodex_lava.bundle import Bundle
 from neucodex_lava.errors import ConfigError
@@ -40,6 +40,7 @@ class Configuration:
         bundle: where the network comes from.
         net: the network, cut as this configuration needs it.
         dynamic: whether the exit policy may stop early.
+        policy: name of the exit policy of a dynamic configuration.
     """
 
     name: str
@@ -47,6 +48,12 @@ class Configuration:
     bundle: Bundle
     net: IntegerNet
     dynamic: bool
+    policy: str = ""
+
+    @property
+    def title(self) -> str:
+        """Split point, name and policy, as far as it has them."""
+        return " ".join(part for part in (self.split, self.name, self.policy) if part)
 
     @property
     def has_edge(self) -> bool:
@@ -90,6 +97,16 @@ def split_configurations(
         for letter, dynamic in (("F", False), ("D", True)):
             net = with_bottleneck.net
             found.append(Configuration(f"{letter}+B", split, with_bottleneck, net, dynamic))
+    return found
+
+
+def with_policies(
+    configurations: Iterable[Configuration], names: Sequence[str]
+) -> list[Configuration]:
+    """The same, dynamic ones once for each exit policy."""
+    found: list[Configuration] = []
+    for c in configurations:
+        found += [replace(c, policy=name) for name in names] if c.dynamic else [c]
     return found
 
 

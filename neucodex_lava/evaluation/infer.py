@@ -13,7 +13,7 @@ from neucodex_lava.edge.wiring import Schedule
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.measured import connect, run_measured
 from neucodex_lava.evaluation.pipelined import code_depth, fed_timesteps
-from neucodex_lava.evaluation.policies import make_policy
+from neucodex_lava.evaluation.policies import OWN, Numbers, choose_policy
 from neucodex_lava.evaluation.samples import load_indexed_samples
 from neucodex_lava.evaluation.serve import cut_bundle
 from neucodex_lava.progress import Progress, silent
@@ -58,6 +58,7 @@ class Inference:
         model: what edge and cloud agreed on.
         t_max: T_max.
         schedule: of the edge part.
+        policy: exit policy.
         edge_depth: Lava steps from a frame to its code, 0 where nothing is pipelined.
         samples: one by one.
     """
@@ -66,6 +67,7 @@ class Inference:
     model: str
     t_max: int
     schedule: Schedule
+    policy: str
     edge_depth: int
     samples: list[InferredSample]
 
@@ -132,7 +134,7 @@ def infer(
     split: str | None = None,
     samples: int = 20,
     policy: str = "confidence",
-    alpha: float | None = None,
+    numbers: Numbers = OWN,
     timeout_s: float = 5.0,
     schedule: Schedule = "gated",
     dataset: str | None = None,
@@ -146,7 +148,7 @@ def infer(
         target: HOST:PORT.
         split: cut of a base bundle.
         samples: test samples, 0 for all.
-        policy, alpha: the exit policy and its confidence; by default the bundle's.
+        policy, numbers: the exit policy; samples that it was calibrated on are left out.
         timeout_s: longest wait for one answer, in seconds.
         schedule: of the edge part: ``gated`` or ``pipelined``.
         dataset, data_root: as `load_samples`.
@@ -158,9 +160,14 @@ def infer(
     bundle = load_bundle(folder)
     net = cut_bundle(bundle, split)
     c = Configuration("infer", split, bundle, net, dynamic=True)
-    exit_policy = make_policy(bundle, policy, alpha)
+    numbers.require_use((policy,), net.timesteps)
+    choice = choose_policy(bundle, policy, numbers)
     inputs, labels, index = load_indexed_samples(
-        bundle, samples, data_root=data_root, dataset=dataset
+        bundle,
+        samples,
+        data_root=data_root,
+        dataset=dataset,
+        leave_out=[choice.half] if choice.half else [],
     )
     # Made before Lava starts, so that a wrong address is told at once; connected after it: Lava forks,
     # and a fork does not carry gRPC's threads over.
@@ -171,7 +178,9 @@ def infer(
             session = EdgeSession(net, schedule=schedule, keep_ledger=True)
             stack.enter_context(session)
         stack.enter_context(client)
-        found = run_measured(inputs, exit_policy, session, client, task="infer", progress=progress)
+        found = run_measured(
+            inputs, choice.policy, session, client, task="infer", progress=progress
+        )
     per_sample = found.ledger.per_sample("syn_ops") if found.ledger else [0] * len(inputs)
     depth = code_depth(net) if c.has_edge and schedule == "pipelined" else 0
     fed = fed_timesteps(net, found.exits.timesteps) if depth else found.exits.timesteps
@@ -192,4 +201,4 @@ def infer(
         )
         for n in range(len(inputs))
     ]
-    return Inference(target, c.model_id, net.timesteps, schedule, depth, rows)
+    return Inference(target, c.model_id, net.timesteps, schedule, policy, depth, rows)

@@ -20,7 +20,7 @@ from neucodex_lava.edge.books import Stop
 from neucodex_lava.edge.session import EdgeSession, StepResult
 from neucodex_lava.errors import ConfigError, SimulationError
 from neucodex_lava.evaluation.configurations import Configuration
-from neucodex_lava.exits.policy import Action, ExitPolicy, Exits
+from neucodex_lava.exits.policy import Action, ExitPolicy, Exits, has_nan, predicted
 from neucodex_lava.progress import Progress, silent
 
 
@@ -164,6 +164,7 @@ class _Answers:
     ) -> None:
         self._policy, self._client, self._done = policy, client, done
         self._state: Any = None
+        self._not_numbers = 0
         self._exits = np.zeros((samples, 3), np.int64)
         self._roundtrip_s, self._cloud_s = np.zeros(samples), np.zeros(samples)
         self._payload, self._wire = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
@@ -188,12 +189,13 @@ class _Answers:
                 "the edge part does not end in the readout, and no cloud answers",
                 "pass --cloud HOST:PORT",
             )
+        self._not_numbers += has_nan(sums)
         self._state, action = self._policy.step(self._state, t, sums)
         if action is Action.CONTINUE:
             return False
         if client is not None:
             self._wire[n] += client.end_sample()
-        self._exits[n] = t, int(sums.argmax()), int(action)
+        self._exits[n] = t, int(predicted(sums)), int(action)
         self._sums.append(sums)
         self._done(n + 1)
         return True
@@ -207,7 +209,7 @@ class _Answers:
         """What came of all samples."""
         timesteps, predictions, actions = self._exits.T
         return Measured(
-            Exits(timesteps, predictions, actions.astype(np.uint8)),
+            Exits(timesteps, predictions, actions.astype(np.uint8), self._not_numbers),
             ledger,
             edge_s,
             self._roundtrip_s,

@@ -15,7 +15,7 @@ from neucodex_lava.cloud.twin import TwinResult, run_twin
 from neucodex_lava.edge.wiring import Schedule
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.pipelined import fed_timesteps, idle_work, unfed_work
-from neucodex_lava.exits.policy import ExitPolicy, Exits, decide
+from neucodex_lava.exits.policy import Exits, OfflinePolicy, decide
 from neucodex_lava.integer_net import IntegerNet
 from neucodex_lava.progress import Progress, silent
 
@@ -33,6 +33,7 @@ class Outcome:
             go on to the last timestep fed, and `outside_window` is that of one run of all samples.
         cloud: ledger of the cloud part (None when nothing runs there, or when it was not counted).
         sums: running sums where each sample stopped, int64 (N, K).
+        run_sums: of whole runs, int64 (N, K, T_max).
         unfed: pipelined, the edge part's work in timesteps that were not fed, per sample.
         idle: pipelined, its work while the pipeline fills and drains, once for a run.
     """
@@ -41,6 +42,7 @@ class Outcome:
     edge: Ledger | None
     cloud: Ledger | None
     sums: NDArray[np.int64] | None = None
+    run_sums: NDArray[np.int64] | None = None
     unfed: Ledger | None = None
     idle: Overhead = field(default_factory=Overhead)
 
@@ -78,7 +80,7 @@ class TwinRuns:
         return self._done[key]
 
     def outcome(
-        self, configuration: Configuration, policy: ExitPolicy, schedule: Schedule = "gated"
+        self, configuration: Configuration, policy: OfflinePolicy, schedule: Schedule = "gated"
     ) -> Outcome:
         """The configuration under a policy, its edge part run gated or pipelined."""
         result = self.result(configuration)
@@ -90,12 +92,12 @@ class TwinRuns:
         cloud = ran.select([n.name for n in net.tail_nodes]) if configuration.has_link else None
         stopped = result.sums[np.arange(len(result.sums)), :, exits.timesteps - 1]
         if edge is None or schedule == "gated":
-            return Outcome(exits, edge, cloud, stopped)
+            return Outcome(exits, edge, cloud, stopped, result.sums)
         fed = fed_timesteps(net, exits.timesteps)
         unfed, idle = unfed_work(net, self.inputs, fed), idle_work(net)
         own = result.ledger.until(fed).select([n.name for n in net.edge_nodes])
         edge = replace(own, outside_window=idle + unfed.as_overhead())
-        return Outcome(exits, edge, cloud, stopped, unfed, idle)
+        return Outcome(exits, edge, cloud, stopped, result.sums, unfed, idle)
 
 
 @dataclass(frozen=True)

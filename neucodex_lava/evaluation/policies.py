@@ -1,27 +1,140 @@
-"""The exit policy a user asked for, with the bundle's own numbers."""
+"""The exit policies a user asked for, with the bundle's own numbers or given ones."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
 from neucodex_lava.bundle import Bundle
-from neucodex_lava.exits.policy import ExitPolicy
-from neucodex_lava.exits.table import policy_from_dict
+from neucodex_lava.errors import ConfigError
+from neucodex_lava.evaluation.halves import CalibrationHalf
+from neucodex_lava.exits.policy import ExitPolicy, check_t_max
+from neucodex_lava.exits.table import POLICIES, policy_from_dict
 
-DEFAULT_ALPHA = 0.9
+ORACLE = "oracle"
+"""Stops each sample as soon as its answer is right and stays right: it needs the labels."""
+NEED_NUMBERS = ("topk", "qlearning", "composed")
+"""Policies without sensible numbers of their own."""
 
 
-def make_policy(bundle: Bundle, name: str, alpha: float | None) -> ExitPolicy:
-    """A policy for a bundle's logits.
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers given on the command line; None takes the bundle's, or the policy's default.
+
+    Attributes:
+        alpha: confidence to reach.
+        threshold: of the policies that compare with one, the same at every timestep.
+        patience: timesteps that the answer must stay the same.
+    """
+
+    alpha: float | None = None
+    threshold: float | None = None
+    patience: int | None = None
+
+    def for_policy(self, name: str, t_max: int) -> dict[str, Any]:
+        """Those that this policy takes, by the names of its fields."""
+        fields = _fields(name)
+        given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None and k in fields}
+        if self.threshold is not None and "thresholds" in fields:
+            given["thresholds"] = (self.threshold,) * t_max
+        return given
+
+    def require_use(self, names: tuple[str, ...], t_max: int) -> None:
+        """Raise ConfigError where a number is given that none of these policies takes."""
+        for option, value in dataclasses.asdict(self).items():
+            one = Numbers(**{option: value})
+            taken = any(one.for_policy(n, t_max) for n in names if n in POLICIES)
+            if value is not None and not taken:
+                raise ConfigError(
+                    f"--{option} has no effect on {' or '.join(names)}",
+                    "leave it out, or choose a policy that takes it with --policy",
+                )
+
+
+OWN = Numbers()
+"""Nothing given: the bundle's own numbers, or the policies' defaults."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An exit policy for one bundle.
+
+    Attributes:
+        name: as asked for.
+        policy: with its numbers.
+        calibration: how they were found; None for given and default ones.
+    """
+
+    name: str
+    policy: ExitPolicy
+    calibration: Mapping[str, Any] | None = None
+
+    @property
+    def half(self) -> CalibrationHalf | None:
+        """Test samples that it was calibrated on."""
+        return None if self.calibration is None else CalibrationHalf.of(self.calibration)
+
+    @property
+    def how(self) -> str:
+        """How its numbers were found, in words; empty where they were not calibrated."""
+        found = self.calibration
+        if found is None:
+            return ""
+        from_where = "of the test split" if found["data"] == "test" else "held out of training"
+        return f"{found['samples']:,} samples {from_where}, seed {found['seed']}"
+
+
+def choose_policy(bundle: Bundle, name: str, numbers: Numbers = OWN) -> Choice:
+    """The exit policy of this name for a bundle: calibrated in its manifest, or with given numbers.
 
     Args:
-        bundle: gives T_max, the readout's gain and calibrated thresholds.
-        name: ``confidence`` or ``fixed``.
-        alpha: confidence to reach; None takes the bundle's.
+        bundle: gives T_max, the readout's gain and calibrated policies.
+        name: a policy of `POLICIES`, or what `neucodex calibrate` called one.
+        numbers: given ones go before calibrated ones.
 
     Raises:
-        ConfigError: an unknown policy, or alpha outside (0, 1].
+        ConfigError: an unknown policy, one that needs calibration first or was calibrated for another
+            network, or a number out of range.
     """
-    numbers: dict[str, object] = {"t_max": bundle.manifest.t_max}
-    if name == "confidence":
-        own = bundle.manifest.exits.get("confidence", {}).get("alpha", DEFAULT_ALPHA)
-        numbers |= {"gain": bundle.readout_gain, "alpha": own if alpha is None else alpha}
-    return policy_from_dict({"name": name, **numbers})
+    manifest = bundle.manifest
+    entry: dict[str, Any] = manifest.exits.get(name, {})
+    given = numbers.for_policy(name, manifest.t_max) if name in POLICIES else {}
+    if "policy" in entry and not given:
+        policy = policy_from_dict(entry["policy"])
+        check_t_max(policy, manifest.t_max, f"bundle '{bundle.path}'")
+        return Choice(name, policy, entry["calibration"])
+    if name not in POLICIES or (name in NEED_NUMBERS and not given):
+        _refuse(bundle, name)
+    raw: dict[str, Any] = {"name": name, "t_max": manifest.t_max}
+    if "gain" in _fields(name):
+        raw["gain"] = bundle.readout_gain
+    return Choice(
+        name, policy_from_dict(raw | {k: entry[k] for k in entry if k == "alpha"} | given)
+    )
+
+
+def make_policy(bundle: Bundle, name: str, alpha: float | None = None) -> ExitPolicy:
+    """`choose_policy`'s policy, with this confidence to reach."""
+    return choose_policy(bundle, name, Numbers(alpha=alpha)).policy
+
+
+def _fields(name: str) -> set[str]:
+    return {f.name for f in dataclasses.fields(POLICIES[name])}
+
+
+def _refuse(bundle: Bundle, name: str) -> NoReturn:
+    calibrated = [n for n, entry in bundle.manifest.exits.items() if "policy" in entry]
+    if name in POLICIES:
+        raise ConfigError(
+            f"exit policy '{name}' is not calibrated in bundle '{bundle.path}'",
+            f"neucodex calibrate {bundle.path}",
+        )
+    if name == ORACLE:
+        raise ConfigError(
+            "the oracle knows labels and the timesteps to come, it cannot decide while a sample runs",
+            "evaluate and sweep show what it would need",
+        )
+    known = dict.fromkeys([n for n in POLICIES if n not in NEED_NUMBERS] + calibrated + [ORACLE])
+    raise ConfigError(f"unknown exit policy '{name}'", f"choose one of {', '.join(known)}")

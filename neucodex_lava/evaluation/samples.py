@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from neucodex_lava.bundle import Bundle
 from neucodex_lava.config import DataConfig, from_dict
 from neucodex_lava.data import SampleSet, load
+from neucodex_lava.data.sets import Split
 from neucodex_lava.errors import BundleError, ConfigError
+from neucodex_lava.evaluation.halves import CalibrationHalf
 
 Rows = slice | NDArray[np.intp]
 
@@ -47,10 +49,12 @@ class EncodedSamples:
     Attributes:
         samples: images or recordings.
         data: how they become spikes, and T of each.
+        left_out: samples of the split that exit policies were calibrated on, which are not among these.
     """
 
     samples: SampleSet
     data: DataConfig
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -116,37 +120,47 @@ def open_samples(
     *,
     data_root: Path | None = None,
     dataset: str | None = None,
+    leave_out: Collection[CalibrationHalf] = (),
+    split: Split = "test",
 ) -> EncodedSamples:
-    """Test samples as the bundle's network sees them; their classes are ``samples.labels``.
+    """Samples as the bundle's network sees them; their classes are ``samples.labels``.
 
     Args:
         bundle: says dataset, encoding and T_max.
-        count: how many, spread evenly over the test split; 0 for all.
+        count: how many, spread evenly over the split; 0 for all.
         data_root: where datasets other than the embedded one lie.
         dataset: another dataset of the same shape and classes instead of the bundle's own.
+        leave_out: what exit policies were calibrated on.
+        split: ``test``, or ``holdout``.
 
     Raises:
-        ConfigError: a negative count.
+        ConfigError: a negative count, or a half of another test split.
         DataError: the dataset is missing or damaged.
         BundleError: the dataset's samples or classes do not fit the bundle.
     """
     if count < 0:
-        raise ConfigError(f"{count} samples asked for", "use 0 for the whole test split")
+        raise ConfigError(f"{count} samples asked for", f"use 0 for the whole {split} split")
     raw = dict(bundle.manifest.data)
     if dataset is not None:
         raw["dataset"] = dataset
     config = replace(from_dict(DataConfig, raw), timesteps=bundle.manifest.t_max)
-    found = load(config, data_root, "test")
+    found = load(config, data_root, split)
     if found.shape != bundle.net.input_shape or len(found.classes) != bundle.manifest.classes:
         raise BundleError(
             f"dataset '{config.dataset}' has samples {found.shape} of {len(found.classes)} classes,"
             f" bundle '{bundle.path}' takes {bundle.net.input_shape} of {bundle.manifest.classes}",
             "choose the dataset the bundle was trained on",
         )
+    left_out = 0
+    halves = [half for half in leave_out if half.dataset == config.dataset]
+    if halves:
+        calibrated = np.any([half.mask(found.labels) for half in halves], axis=0)
+        left_out = int(calibrated.sum())
+        found = found.take(~calibrated)
     if 0 < count < len(found):
         rows = np.linspace(0, len(found) - 1, count).astype(int)
         found = found.take(np.unique(rows))
-    return EncodedSamples(found, config)
+    return EncodedSamples(found, config, left_out)
 
 
 def load_samples(
@@ -167,7 +181,8 @@ def load_indexed_samples(
     *,
     data_root: Path | None = None,
     dataset: str | None = None,
+    leave_out: Collection[CalibrationHalf] = (),
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """The same, and the index of each in the test split, int64 (N,)."""
-    found = open_samples(bundle, count, data_root=data_root, dataset=dataset)
+    found = open_samples(bundle, count, data_root=data_root, dataset=dataset, leave_out=leave_out)
     return found.take(), found.samples.labels, found.samples.index

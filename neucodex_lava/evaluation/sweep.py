@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from energy import device
 from neucodex_lava.bundle import Bundle, find_base, load_bundle
 from neucodex_lava.config import parse_split, require
 from neucodex_lava.edge.wiring import Schedule
 from neucodex_lava.errors import BundleError, ConfigError
-from neucodex_lava.evaluation.configurations import plan
+from neucodex_lava.evaluation.configurations import Configuration, plan, with_policies
+from neucodex_lava.evaluation.curves import policy_curve
 from neucodex_lava.evaluation.evaluate import evaluate
-from neucodex_lava.evaluation.policies import make_policy
-from neucodex_lava.evaluation.samples import load_samples
+from neucodex_lava.evaluation.outcome import TwinRuns
+from neucodex_lava.evaluation.policies import ORACLE, OWN, Choice, Numbers, choose_policy
+from neucodex_lava.evaluation.samples import open_samples
+from neucodex_lava.exits.fixed import FixedPolicy
+from neucodex_lava.exits.oracle import OraclePolicy
+from neucodex_lava.exits.policy import ExitPolicy
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.report.html import write_report
-from neucodex_lava.report.results import Results
+from neucodex_lava.report.results import Curve, Results
 from neucodex_lava.versions import versions
 
 BACKENDS = ("twin", "fused")
@@ -76,8 +84,8 @@ def evaluate_bundles(
     confirm: int = 100,
     backend: str = "twin",
     schedule: Schedule = "gated",
-    policy: str = "confidence",
-    alpha: float | None = None,
+    policies: Sequence[str] = ("confidence",),
+    numbers: Numbers = OWN,
     energy_model: str = "paper-23pJ",
     dataset: str | None = None,
     data_root: Path | None = None,
@@ -96,9 +104,10 @@ def evaluate_bundles(
         confirm: samples that also run for real, in Lava and over a socket.
         backend: ``twin`` or ``fused``; fused runs every sample for real.
         schedule: of the edge parts, in Lava and in the executor's counts: ``gated`` or ``pipelined``.
-        policy, alpha: exit policy of the dynamic configurations.
+        policies, numbers: exit policies of the dynamic configurations, a row for each; samples that one
+            of them was calibrated on are left out, for all rows.
         energy_model: name of a device model.
-        dataset, data_root: as `load_samples`.
+        dataset, data_root: as `open_samples`.
         out: folder of the report.
         command: recorded in the report.
         progress: called as samples finish.
@@ -107,6 +116,9 @@ def evaluate_bundles(
         NeucodexError: whatever stands in the way, with the way out.
     """
     require(confirm >= 0, f"--confirm {confirm} is negative")
+    policies = tuple(dict.fromkeys(policies))
+    require(len(policies) > 0, "no exit policy was asked for", "choose some with --policy")
+    numbers.require_use(policies, base.manifest.t_max)
     if backend not in BACKENDS:
         raise ConfigError(
             f"an evaluation cannot run on backend '{backend}'",
@@ -121,36 +133,75 @@ def evaluate_bundles(
         chosen = [b.manifest.split for b in bundles if b.manifest.split]
     if not chosen:
         chosen = list(base.manifest.split_points)
-    configurations = plan(base, chosen, bundles)
-    policies = {b.sha256: make_policy(b, policy, alpha) for b in (base, *bundles)}
-    inputs, labels = load_samples(base, samples, data_root=data_root, dataset=dataset)
+    configurations = with_policies(plan(base, chosen, bundles), policies)
+    choices = {
+        (b.sha256, name): choose_policy(b, name, numbers)
+        for b in (base, *bundles)
+        for name in policies
+        if name != ORACLE
+    }
+    leave_out = {choice.half for choice in choices.values() if choice.half is not None}
+    seen = open_samples(base, samples, data_root=data_root, dataset=dataset, leave_out=leave_out)
+    inputs, labels = seen.take(), seen.samples.labels
+
+    def policy_for(c: Configuration) -> ExitPolicy | OraclePolicy:
+        if c.policy == ORACLE:
+            return OraclePolicy(c.net.timesteps, labels)
+        return choices[c.bundle.sha256, c.policy].policy
+
+    twins = TwinRuns(inputs, progress=progress)
     rows = evaluate(
         configurations,
         inputs,
         labels,
-        policy_for=lambda c: policies[c.bundle.sha256],
+        policy_for=policy_for,
         energy_model=model,
         confirm=len(inputs) if backend == "fused" else confirm,
         schedule=schedule,
+        twins=twins,
         progress=progress,
     )
+    alphas = [getattr(choice.policy, "alpha", None) for choice in choices.values()]
     results = Results(
         dataset=dataset or m.dataset,
         architecture=m.architecture,
         encoding=str(m.encoding["name"]),
         seed=m.seed,
         t_max=m.t_max,
-        policy=policy,
-        alpha=float(getattr(policies[base.sha256], "alpha", 1.0)),
+        policy=", ".join(policies),
+        alpha=next((float(alpha) for alpha in alphas if alpha is not None), 1.0),
         backend=backend,
         schedule=schedule,
         energy_model=model.name,
         rows=rows,
         versions=versions(),
         command=command,
+        left_out=seen.left_out,
+        calibrations={c.name: c.how for c in choices.values() if c.how},
+        curves=_curves(configurations, choices, twins, labels),
     )
     page = write_report(results, folder)
     return replace(results, report=str(page))
+
+
+def _curves(
+    configurations: Sequence[Configuration],
+    choices: Mapping[tuple[str, str], Choice],
+    twins: TwinRuns,
+    labels: NDArray[np.int64],
+) -> list[Curve]:
+    """Those of each network with each policy asked for, and with fixed timesteps."""
+    found: list[Curve | None] = []
+    for c in {c.bundle.sha256: c for c in configurations}.values():
+        sums = twins.result(c).sums
+        assert sums is not None, "evaluated networks end in a readout"
+        split = c.bundle.manifest.split
+        mine = {
+            name: ch.policy for (sha256, name), ch in choices.items() if sha256 == c.bundle.sha256
+        }
+        for name, policy in ({"fixed": FixedPolicy(c.net.timesteps)} | mine).items():
+            found.append(policy_curve(split, name, policy, sums, labels))
+    return [curve for curve in found if curve is not None]
 
 
 def require_writable(folder: Path) -> None:

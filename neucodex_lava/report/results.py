@@ -17,7 +17,7 @@ from neucodex_lava.errors import FormatError
 from neucodex_lava.report import check
 
 MAX_FILE_BYTES = 32 * 2**20
-MAX_ROWS, MAX_TIMESTEPS = 200, 256
+MAX_ROWS, MAX_TIMESTEPS = 1000, 256
 _SPLIT = re.compile(r"SP[1-9][0-9]{0,2}")
 
 
@@ -77,6 +77,12 @@ class Row:
         edge_depth: pipelined, Lava steps from a frame to its code; else 0.
         edge_timesteps: pipelined, timesteps fed per sample: min(T, t + edge_depth) for a decision by
             timestep t; None where nothing is pipelined.
+        policy: exit policy; ``fixed`` for fixed timesteps; empty in files of older versions.
+        oct: mean timesteps of an oracle that stops each sample as soon as its answer is right and
+            stays right (SNNCutoff's optimal cutoff timestep); a wrong sample counts T_max.
+        ece: expected calibration error of the confidences that samples were answered with.
+        not_numbers: timesteps whose logits held NaN, on which no policy stops.
+        exit_histogram_by_class: `exit_histogram` of the samples of each class.
     """
 
     split: str | None
@@ -104,11 +110,40 @@ class Row:
     outside_energy_j: float = 0.0
     edge_depth: int = 0
     edge_timesteps: float | None = None
+    policy: str = ""
+    oct: float | None = None
+    ece: float | None = None
+    not_numbers: int = 0
+    exit_histogram_by_class: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What an exit policy gives on one network as one of its numbers is moved.
+
+    Attributes:
+        split: of the split bundle that it is about; None for the base.
+        policy: its name.
+        timesteps, accuracy: mean timesteps and share of right answers of each setting.
+    """
+
+    split: str | None
+    policy: str
+    timesteps: list[float]
+    accuracy: list[float]
 
 
 @dataclass(frozen=True)
 class Results:
-    """A whole evaluation: `rows` in the order they should be shown."""
+    """A whole evaluation: `rows` in the order they should be shown.
+
+    Attributes:
+        policy: exit policies of the dynamic rows, by commas.
+        alpha: of the confidence policy; 1 without one.
+        left_out: test samples that were left out since a policy was calibrated on them.
+        calibrations: by policy, how its numbers were found, where they were calibrated.
+        curves: for the plot of accuracy against timesteps.
+    """
 
     dataset: str
     architecture: str
@@ -124,6 +159,9 @@ class Results:
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
     report: str | None = None
+    left_out: int = 0
+    calibrations: dict[str, str] = field(default_factory=dict)
+    curves: list[Curve] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, keys as the command line documents them.

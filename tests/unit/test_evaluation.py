@@ -18,15 +18,12 @@ from host_bridge.messages import Kind, Message, encode, pack_logits, wire_bytes
 from neucodex_lava.bundle import Bundle, load_bundle
 from neucodex_lava.errors import SimulationError
 from neucodex_lava.evaluation.configurations import CLOUD_ONLY, Configuration, plan
-from neucodex_lava.evaluation.evaluate import (
-    evaluate,
-    make_row,
-    require_agreement,
-    with_reductions,
-)
+from neucodex_lava.evaluation.agreement import require_agreement
+from neucodex_lava.evaluation.evaluate import evaluate
 from neucodex_lava.evaluation.measured import Measured
 from neucodex_lava.evaluation.outcome import LinkCost, Outcome
 from neucodex_lava.evaluation.policies import make_policy
+from neucodex_lava.evaluation.rows import make_row, with_reductions
 from neucodex_lava.evaluation.samples import load_samples
 from neucodex_lava.exits.policy import Exits
 from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node

@@ -78,7 +78,7 @@ def export_run(
         gains=model.gains,
         split_points={} if run.bottleneck else {f"SP{i}": c for i, c in model.split_points.items()},
         base=base_bundle.sha256 if base_bundle else None,
-        accuracy={"test": _test_accuracy(run, net, data_root, progress)},
+        accuracy=_test_accuracies(run, net, data_root, progress),
         command=run.command,
         seed=run.train.seed,
         versions=versions(),
@@ -208,17 +208,22 @@ def _arriving(spikes: NDArray[np.bool_], connection: Connection) -> NDArray[np.b
     return late
 
 
-def _test_accuracy(
+def _test_accuracies(
     run: Run, net: IntegerNet, data_root: Path | None, progress: Progress
-) -> dict[str, int]:
-    """Right answers of the integer network at T_max on the test split (measured, executor)."""
+) -> dict[str, dict[str, int]]:
+    """Right answers of the integer network at T_max on the test split (measured, executor).
+
+    By name: ``test`` of the network, ``exit_sp1``, ... of each exit head.
+    """
     images = load(run.data, data_root, "test")
-    correct = done = 0
+    correct = {"test": 0} | {head.name: 0 for head in net.exit_heads}
+    done = 0
     executor = Executor(net)
     for part in images.batches(256):
-        sums = run_twin(executor, part.inputs(run.data), count=False).sums
-        assert sums is not None
-        correct += int((sums[..., -1].argmax(1) == part.labels).sum())
+        twin = run_twin(executor, part.inputs(run.data), count=False)
+        assert twin.sums is not None
+        for name, sums in {"test": twin.sums, **twin.exit_sums}.items():
+            correct[name] += int((sums[..., -1].argmax(1) == part.labels).sum())
         done += len(part)
         progress("measure accuracy", done, len(images))
-    return {"correct": correct, "samples": len(images)}
+    return {name: {"correct": right, "samples": len(images)} for name, right in correct.items()}

@@ -78,9 +78,14 @@ def _connection(block: SpikingBlock, link: Synapses) -> Connection:
 
 
 def _dense(link: Synapses, weight: NDArray[np.int64]) -> NDArray[np.int16]:
-    """(out, C*H*W); average pooling is folded in: every position has its channel's weight."""
+    """(out, C*H*W); average pooling is folded in: every position has its window's weight."""
     flat = weight.reshape(link.out, -1).astype(np.int16)
-    return np.repeat(flat, link.positions, axis=1) if link.pooled else flat
+    if not link.pooled:
+        return flat
+    channels, height, width = link.source_shape
+    h, w = link.window
+    maps = flat.reshape(link.out, channels, -(-height // h), -(-width // w))
+    return maps.repeat(h, 2).repeat(w, 3)[:, :, :height, :width].reshape(link.out, -1)
 
 
 def split_power(value: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from tyro.conf import Positional
 from neucodex_lava.cli.common import Command, DataRoot, command_line
 from neucodex_lava.cli.data_options import DataOptions
 from neucodex_lava.config import (
+    ActivationName,
     AugmentConfig,
     BottleneckConfig,
     DeviceName,
@@ -114,15 +115,18 @@ class Training(Command):
             "loss": last.loss,
             "train_accuracy": last.train_accuracy,
             "test_accuracy": last.test_accuracy,
+            "exit_accuracy": list(last.exit_accuracy),
             "float_accuracy": run.float_accuracy,
             "seconds": sum(h.seconds for h in run.history),
         }
+        form = "as an artificial network" if run.train.artificial else "in integers"
         before = f", {run.float_accuracy:.2%} before" if run.float_accuracy is not None else ""
         text = (
-            f"{folder}: {len(run.history)} epochs, test accuracy {last.test_accuracy:.2%} in integers"
+            f"{folder}: {len(run.history)} epochs, test accuracy {last.test_accuracy:.2%} {form}"
             f"{before}, {result['seconds']:.0f} s"
         )
-        self.output(result, text, f"next: neucodex export {folder}")
+        verb = "convert" if run.train.artificial else "export"
+        self.output(result, text, f"next: neucodex {verb} {folder}")
         return 0
 
 
@@ -134,17 +138,24 @@ class Train(Training, DataOptions):
     """
 
     arch: str = "resnet-small"
-    """Architecture: resnet-small, resnet18 or vgg16."""
+    """Architecture: resnet-small, resnet18, vgg16, mlp, lenet5, alexnet or vggsnn."""
     width: float = 1.0
     """Factor on all channel counts, e.g. 0.25."""
     head: str | None = None
     """Split point up to which the network has another width, e.g. SP3: a narrower edge head."""
     head_width: float = 1.0
     """Factor on the channel counts of that head, e.g. 0.5."""
+    exit_heads: tuple[str, ...] = ()
+    """Split points behind which a further readout answers early, e.g. --exit-heads SP1 SP2."""
     ann_epochs: int = 0
-    """Epochs before all others as an artificial network (ReLU in place of neurons, one timestep)."""
+    """Epochs before all others as an artificial network (ReLU in place of neurons, one timestep).
+    With --epochs 0 --qat-epochs 0 it stays one, to be converted."""
     ann_lr: float = 0.0
     """Peak learning rate of those epochs; 0: as --lr."""
+    activation: ActivationName = "relu"
+    """Of an artificial network to be converted: relu (then plain weight transfer), or qcfs."""
+    levels: int = TrainConfig.levels
+    """Steps L of qcfs: about the timesteps it will need."""
     epochs: int = 60
     qat_epochs: int = 10
     lr: float = TrainConfig.lr
@@ -152,14 +163,15 @@ class Train(Training, DataOptions):
     def run(self) -> int:
         """Train."""
         head = parse_split(self.head) if self.head else 0
-        model = architecture(self.arch, self.width, head, self.head_width)
+        exits = tuple(sorted({parse_split(split) for split in self.exit_heads}))
+        model = architecture(self.arch, self.width, head, self.head_width, exits)
         data = self.data_config()
         config = self.train_config()
         folder = self.out or Path("runs") / f"{model.architecture}-{self.dataset}" / "base"
         from neucodex_lava.training.stages import train_base, with_fitting_bits
 
         if self.bits is None:
-            data = with_fitting_bits(data, self.data_root)
+            data = with_fitting_bits(data, self.data_root, model)
         with self.progress() as progress:
             run = train_base(
                 folder,
@@ -178,13 +190,15 @@ class Finetune(Training):
     base: Positional[Path]
     """Folder of the base network's run."""
     split: str = "SP1"
-    """Split point, SP1 ... (after residual block i, or convolution i of a VGG)."""
+    """Split point, SP1 ... (after residual block i, convolution i of a VGG, or layer i of a chain)."""
     channels: int = 2
     """C', channels of the code."""
     stride: int = 1
     """Stride of the encoder: the code's height and width are divided by it."""
     kernel: int = 3
     """Side of the encoder's and decoder's kernels."""
+    exit_heads: tuple[str, ...] = ()
+    """Split points that get an exit head, beside those that the base has."""
     distillation: DistillConfig = field(default_factory=DistillConfig)
     epochs: int = 20
     qat_epochs: int = 6
@@ -204,6 +218,7 @@ class Finetune(Training):
                 self.base,
                 bottleneck,
                 config,
+                exit_heads=tuple(parse_split(split) for split in self.exit_heads),
                 **self.how(progress),
             )
         return self.finish(folder, run)

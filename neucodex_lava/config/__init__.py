@@ -1,5 +1,6 @@
 """Configuration: frozen dataclasses that check themselves when made and go to JSON and back."""
 
+from neucodex_lava.config.chain import ChainConfig, ConvLayer
 from neucodex_lava.config.checking import from_dict, require, to_dict
 from neucodex_lava.config.data import (
     BINNINGS,
@@ -14,6 +15,7 @@ from neucodex_lava.config.data import (
 )
 from neucodex_lava.config.model import (
     ARCHITECTURES,
+    CHAINS,
     RESNETS,
     VGGS,
     BottleneckConfig,
@@ -25,6 +27,7 @@ from neucodex_lava.config.model import (
 )
 from neucodex_lava.config.own import OwnConfig, OwnLayer
 from neucodex_lava.config.training import (
+    ActivationName,
     AugmentConfig,
     DeviceName,
     DistillConfig,
@@ -38,14 +41,18 @@ from neucodex_lava.config.training import (
 __all__ = [
     "ARCHITECTURES",
     "BINNINGS",
+    "CHAINS",
     "DATASETS",
     "ENCODINGS",
     "EVENT_DATASETS",
     "RESNETS",
     "VGGS",
+    "ActivationName",
     "AugmentConfig",
     "Binning",
     "BottleneckConfig",
+    "ChainConfig",
+    "ConvLayer",
     "DataConfig",
     "DatasetName",
     "DeviceName",

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from neucodex_lava.config.chain import ChainConfig, ConvLayer, check_exit_heads
 from neucodex_lava.config.checking import require
 from neucodex_lava.config.own import OwnConfig
 
@@ -34,6 +35,7 @@ class _Stages:
     stem_stride: int
     head: int
     head_width: float
+    exit_heads: tuple[int, ...]
 
     def _check(self, kind: str, counts: tuple[int, ...], what: str) -> None:
         require(len(self.widths) >= 1, f"a {kind} needs at least one stage")
@@ -44,6 +46,7 @@ class _Stages:
         require(min(counts) >= 1, f"{what} {counts} must be at least 1")
         require(self.stem_stride in (1, 2, 4), f"stem stride {self.stem_stride} is not 1, 2 or 4")
         _check_head(self.head, self.head_width, sum(counts))
+        check_exit_heads(self.exit_heads, sum(counts))
 
     def width_of(self, number: int, width: int) -> int:
         """Channels of split point `number` (0: the stem), in a stage of this width."""
@@ -61,6 +64,7 @@ class ResNetConfig(_Stages):
         stem_stride: stride of the stem's 3x3 convolution.
         head: i of SPi, up to which blocks have another width (0: none).
         head_width: factor on the channels of those blocks and of the stem.
+        exit_heads: i of every SPi behind which a readout gives an early answer.
     """
 
     architecture: str
@@ -69,6 +73,7 @@ class ResNetConfig(_Stages):
     stem_stride: int = 1
     head: int = 0
     head_width: float = 1.0
+    exit_heads: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self._check("ResNet", self.blocks, "blocks per stage")
@@ -91,6 +96,7 @@ class VGGConfig(_Stages):
         stem_stride: stride of the first convolution.
         head: i of SPi, up to which convolutions have another width (0: none).
         head_width: factor on the channels of those convolutions.
+        exit_heads: i of every SPi behind which a readout gives an early answer.
     """
 
     architecture: str
@@ -99,6 +105,7 @@ class VGGConfig(_Stages):
     stem_stride: int = 1
     head: int = 0
     head_width: float = 1.0
+    exit_heads: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self._check("VGG", self.convolutions, "convolutions per stage")
@@ -109,7 +116,7 @@ class VGGConfig(_Stages):
         return sum(self.convolutions)
 
 
-ModelConfig = ResNetConfig | VGGConfig | OwnConfig
+ModelConfig = ResNetConfig | VGGConfig | ChainConfig | OwnConfig
 """What `train --arch` builds, or `import_blocks` read; told apart by their fields."""
 
 RESNETS: Mapping[str, ResNetConfig] = {
@@ -119,11 +126,45 @@ RESNETS: Mapping[str, ResNetConfig] = {
 VGGS: Mapping[str, VGGConfig] = {
     "vgg16": VGGConfig("vgg16", (64, 128, 256, 512, 512), convolutions=(2, 2, 3, 3, 3)),
 }
-ARCHITECTURES: Mapping[str, ResNetConfig | VGGConfig] = {**RESNETS, **VGGS}
+CHAINS: Mapping[str, ChainConfig] = {
+    "mlp": ChainConfig("mlp", hidden=(512, 256, 128, 64)),
+    "lenet5": ChainConfig(
+        "lenet5", (ConvLayer(6, 5, stride=2), ConvLayer(16, 5, stride=2)), hidden=(120, 84)
+    ),
+    "alexnet": ChainConfig(
+        "alexnet",
+        (
+            ConvLayer(64, stride=2),
+            ConvLayer(192, stride=2),
+            ConvLayer(384, stride=2),
+            ConvLayer(256),
+            ConvLayer(256, stride=2),
+        ),
+        hidden=(4096, 4096),
+    ),
+    "vggsnn": ChainConfig(
+        "vggsnn",
+        tuple(
+            ConvLayer(channels, stride=stride)
+            for wide in ((64, 128), (256, 256), (512, 512), (512, 512))
+            for channels, stride in zip(wide, (1, 2))
+        ),
+    ),
+}
+"""SPARQ's three networks, and the one that SNNCutoff takes for recordings of events."""
+ARCHITECTURES: Mapping[str, ResNetConfig | VGGConfig | ChainConfig] = {
+    **RESNETS,
+    **VGGS,
+    **CHAINS,
+}
 
 
 def architecture(
-    name: str, width: float = 1.0, head: int = 0, head_width: float = 1.0
+    name: str,
+    width: float = 1.0,
+    head: int = 0,
+    head_width: float = 1.0,
+    exit_heads: tuple[int, ...] = (),
 ) -> ModelConfig:
     """A named architecture, its widths multiplied by `width` (rounded to multiples of 4).
 
@@ -132,6 +173,7 @@ def architecture(
         width: factor on all channels.
         head: i of SPi, up to which channels are multiplied by `head_width` as well (0: none).
         head_width: that factor.
+        exit_heads: i of every SPi behind which a readout gives an early answer.
 
     Raises:
         ConfigError: unknown name, a width outside (0, 4], or a head that does not exist.
@@ -145,11 +187,31 @@ def architecture(
     base = ARCHITECTURES[name]
     if width != 1:
         name = f"{name}-w{width:g}"
+    if isinstance(base, ChainConfig):
+        require(
+            head == 0 and head_width == 1,
+            f"the head of '{name}' cannot have another width",
+            "those of ResNets and VGGs can; --width is for the whole network",
+        )
+        return dataclasses.replace(
+            base,
+            architecture=name,
+            maps=tuple(
+                dataclasses.replace(m, channels=scaled(m.channels, width)) for m in base.maps
+            ),
+            hidden=tuple(scaled(n, width) for n in base.hidden),
+            exit_heads=exit_heads,
+        )
     if head_width != 1:
         name = f"{name}-h{head_width:g}sp{head}"
     widths = tuple(scaled(w, width) for w in base.widths)
     return dataclasses.replace(
-        base, architecture=name, widths=widths, head=head, head_width=head_width
+        base,
+        architecture=name,
+        widths=widths,
+        head=head,
+        head_width=head_width,
+        exit_heads=exit_heads,
     )
 
 
@@ -158,7 +220,7 @@ class BottleneckConfig:
     """The learned spike encoder and its decoder at one split point.
 
     Attributes:
-        split: i of SPi, from 1: after residual block (ResNet) or convolution (VGG) i.
+        split: i of SPi, from 1: after residual block (ResNet), convolution (VGG) or layer (chain) i.
         channels: C', channels of the code.
         stride: the encoder's stride and the decoder's upsampling, 1, 2 or 4.
         kernel: side of both kernels, 1, 3 or 5, at least the stride.

@@ -14,6 +14,7 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 PrecisionName = Literal["float32", "bfloat16"]
 PhaseName = Literal["ann", "float", "integer"]
 LossName = Literal["every-step", "last-step", "tet"]
+ActivationName = Literal["relu", "qcfs"]
 
 
 def _require_one_of(value: str, names: object, what: str) -> None:
@@ -59,6 +60,7 @@ class LossConfig:
         rate_weight: of the bits per timestep that the code costs after entropy coding, per raw bit.
         synop_weight: of the SynOps per timestep, per SynOp that a network spiking everywhere would do.
         rcs_weight: of SNNCutoff's regulariser for early exits; such epochs take about twice as long.
+        exit_weight: of the cross-entropy of each exit head, beside 1 of the network's own answer.
     """
 
     loss: LossName = "every-step"
@@ -66,11 +68,12 @@ class LossConfig:
     rate_weight: float = 0.0
     synop_weight: float = 0.0
     rcs_weight: float = 0.0
+    exit_weight: float = 0.3
 
     def __post_init__(self) -> None:
         _require_one_of(self.loss, LossName, "loss")
         require(0 <= self.tet_mse < 1, f"tet_mse {self.tet_mse} is outside [0, 1)")
-        for name in ("rate_weight", "synop_weight", "rcs_weight"):
+        for name in ("rate_weight", "synop_weight", "rcs_weight", "exit_weight"):
             require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} is negative")
 
 
@@ -110,6 +113,9 @@ class TrainConfig:
         ann_epochs: epochs before those as an artificial network: ReLU in place of neurons, on the mean
             of the input's timesteps.
         ann_lr: peak learning rate of those (0: as `lr`; spiking epochs want less).
+        activation: of the artificial network: relu, or one of `levels` steps that integrate-and-fire
+            neurons give exactly (qcfs); spiking epochs only follow the former.
+        levels: L, of qcfs.
         epochs: float epochs (batch statistics).
         qat_epochs: quantisation-aware epochs after them.
         batch_size: samples per step.
@@ -153,19 +159,29 @@ class TrainConfig:
     checkpoint_blocks: bool = False
     ann_epochs: int = 0
     ann_lr: float = 0.0
+    activation: ActivationName = "relu"
+    levels: int = 8
 
     def __post_init__(self) -> None:
         require(self.ann_epochs >= 0, f"ann_epochs is {self.ann_epochs}, it cannot be negative")
         require(
-            not self.ann_epochs or self.epochs > 0,
+            not self.ann_epochs or self.epochs > 0 or self.qat_epochs == 0,
             "an artificial network cannot be quantised: spiking epochs must follow",
-            "add some with --epochs",
+            "add some with --epochs, or with --qat-epochs 0 train one to convert",
         )
+        _require_one_of(self.activation, ActivationName, "activation")
+        require(
+            self.activation == "relu" or self.artificial,
+            f"a network of {self.activation} is converted, no spiking epochs can follow",
+            "train it with --epochs 0 --qat-epochs 0",
+        )
+        require(1 <= self.levels <= 256, f"levels {self.levels} is outside [1, 256]")
         require(0 <= self.ann_lr <= 1, f"ann_lr {self.ann_lr} is outside [0, 1]")
         require(self.epochs >= 0, f"epochs is {self.epochs}, it cannot be negative")
         require(
-            self.qat_epochs >= 1,
+            self.qat_epochs >= 1 or self.artificial,
             f"qat_epochs is {self.qat_epochs}, every run ends with at least one",
+            "only a network to be converted has none: --ann-epochs N --epochs 0 --qat-epochs 0",
         )
         require(1 <= self.batch_size <= 4096, f"batch_size {self.batch_size} is not in [1, 4096]")
         require(0 < self.lr <= 1, f"lr {self.lr} is outside (0, 1]")
@@ -180,6 +196,11 @@ class TrainConfig:
         require(self.clip >= 0, f"clip {self.clip} is negative")
         require(0 <= self.ema < 1, f"ema {self.ema} is outside [0, 1)")
         _require_one_of(self.precision, PrecisionName, "precision")
+
+    @property
+    def artificial(self) -> bool:
+        """Whether the run ends as an artificial network, to be converted."""
+        return self.ann_epochs > 0 and self.epochs == self.qat_epochs == 0
 
     def phase(self, epoch: float) -> PhaseName:
         """What the network is in an epoch, counted from 0."""

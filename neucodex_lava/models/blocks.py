@@ -78,7 +78,8 @@ class Synapses(nn.Module):
         out: output channels (or neurons, for dense).
         kernel, stride: of convolutions; padding keeps the size for stride 1.
         norm: whether a batch norm follows.
-        pooled: dense only: average each channel over its positions first (one weight per channel).
+        pooled: dense only: average each channel first, over windows of its positions.
+        side: of the map that pooling leaves, at most; 1: one weight per channel.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Synapses(nn.Module):
         stride: int = 1,
         norm: bool = True,
         pooled: bool = False,
+        side: int = 1,
     ) -> None:
         super().__init__()
         self.source = source
@@ -101,7 +103,10 @@ class Synapses(nn.Module):
         self.kernel, self.stride, self.pooled = kernel, stride, pooled
         self.padding = (kernel - 1) // 2
         self.output_padding = stride - kernel + 2 * self.padding if kind == "conv_transpose" else 0
-        self.positions = source_shape[1] * source_shape[2]
+        self.window = 1, 1
+        if pooled:
+            self.window = -(-source_shape[1] // side), -(-source_shape[2] // side)
+        self.positions = self.window[0] * self.window[1]
         self.dtype = torch.float32
         channels = source_shape[0]
         self.synapse: Any = None
@@ -111,7 +116,7 @@ class Synapses(nn.Module):
             self.synapse = slayer_synapse.ConvTranspose(channels, out, kernel, stride, self.padding)
             self.synapse.output_padding = (self.output_padding, self.output_padding, 0)
         elif kind == "dense":
-            neurons = channels if pooled else channels * self.positions
+            neurons = pool(torch.empty(source_shape, device="meta"), self.window).numel()
             self.synapse = slayer_synapse.Dense(neurons, out)
         self.bn = nn.BatchNorm2d(out, eps=NORM_EPS) if norm else None
         if self.bn is not None:
@@ -144,14 +149,14 @@ class Synapses(nn.Module):
 
         Returns:
             Weights in SLAYER's layout, and bias (out,). A pooled dense layer's weights are divided
-            by its number of positions.
+            by the positions of its window.
         """
         if self.kind == "identity":
             return torch.ones(()), torch.zeros(self.out)
         weight: Tensor = self.synapse.weight
         if self.bn is None:
             assert self.bias is not None
-            return weight / (self.positions if self.pooled else 1), self.bias
+            return weight / self.positions, self.bias
         assert self.bn.running_mean is not None
         assert self.bn.running_var is not None
         factor = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)
@@ -171,7 +176,7 @@ class Synapses(nn.Module):
             return x
         steps, samples = x.shape[:2]
         if self.kind == "dense":
-            flat = x.float().flatten(3).sum(3) if self.pooled else x.float().flatten(2)
+            flat = pool(x.float(), self.window).flatten(2)
             out = F.linear(flat.flatten(0, 1), weight.flatten(1))
             return out.reshape(steps, samples, self.out, 1, 1)
         shape = Convolution(
@@ -273,10 +278,9 @@ class SpikingBlock(nn.Module):
                     positive = positive + scale
                     continue
                 largest_weight = max(largest_weight, float(weight.abs().max()))
-                repeat = link.positions if link.pooled else 1
                 axes = [i for i in range(weight.dim()) if i != (link.kind == "conv_transpose")]
-                positive = positive + scale * repeat * weight.clamp(min=0).sum(axes)
-                negative = negative + scale * repeat * (-weight).clamp(min=0).sum(axes)
+                positive = positive + scale * link.positions * weight.clamp(min=0).sum(axes)
+                negative = negative + scale * link.positions * (-weight).clamp(min=0).sum(axes)
             largest_bias = float(bias.abs().max())
             if self.readout:
                 both = torch.maximum(positive, negative) + bias.abs()
@@ -377,7 +381,7 @@ class SpikingBlock(nn.Module):
                 part = x * self.integer_weights(link)
             else:
                 link.synapse.pre_hook_fx = lambda _weight, link=link: self.integer_weights(link)
-                part = link.synapse(x.sum((2, 3), keepdim=True) if link.pooled else _flat(link, x))
+                part = link.synapse(_flat(link, x))
                 link.synapse.pre_hook_fx = None
             drive = part if drive is None else drive + part
         assert drive is not None
@@ -392,8 +396,19 @@ class SpikingBlock(nn.Module):
 
 
 def _flat(link: Synapses, x: Tensor) -> Tensor:
-    """A dense synapse sees (N, C*H*W, 1, 1, T)."""
-    return x.flatten(1, 3)[:, :, None, None] if link.kind == "dense" else x
+    """A dense synapse sees (N, neurons, 1, 1, T), pooled where it pools."""
+    if link.kind != "dense":
+        return x
+    return pool(x.movedim(-1, 0), link.window).flatten(2).movedim(0, -1)[:, :, None, None]
+
+
+def pool(x: Tensor, window: tuple[int, int]) -> Tensor:
+    """Sums (..., H / h, W / w), rounded up, over windows (h, w) of maps (..., H, W)."""
+    if window == (1, 1):
+        return x
+    h, w = window
+    x = F.pad(x, (0, -x.shape[-1] % w, 0, -x.shape[-2] % h))
+    return x.unflatten(-1, (-1, w)).unflatten(-3, (-1, h)).sum((-1, -3))
 
 
 def largest_even_mantissa(limit: float) -> int:

@@ -26,7 +26,7 @@ def insert_bottleneck(base: SplitModel, config: BottleneckConfig) -> SplitModel:
     cut = require_split_point(base, config.split)
     model = base.copy()
     blocks = model.block_list()
-    last = blocks[cut - 1]
+    last = model.sender(cut)
     channels, height, width = last.shape
     if height % config.stride or width % config.stride:
         raise ConfigError(

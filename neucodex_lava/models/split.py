@@ -25,15 +25,17 @@ class SlayerRun:
     """What SLAYER's own modules gave.
 
     Attributes:
-        spikes: of each node, uint8 (N, C, H, W, T); all zero for the readout.
+        spikes: of each node, uint8 (N, C, H, W, T); all zero for readouts.
         sums: running sums S_t, int64 (N, K, T).
         potentials: of each node after each timestep (0 where it spiked), in state units, int32
             (N, C, H, W, T).
+        exit_sums: running sums of each exit head.
     """
 
     spikes: dict[str, NDArray[np.uint8]]
     sums: NDArray[np.int64]
     potentials: dict[str, NDArray[np.int32]]
+    exit_sums: dict[str, NDArray[np.int64]]
 
 
 class SplitModel(nn.Module):
@@ -41,7 +43,7 @@ class SplitModel(nn.Module):
 
     Args:
         input_shape: (C, H, W).
-        blocks: in order; the last is the readout.
+        blocks: in order; the last is the readout, those before it that read out are exit heads.
         split_points: cut (number of blocks before it) of each split point i = 1, 2, ...
         timesteps: T_max.
         input_bits: 1 for spikes, b for graded input.
@@ -78,6 +80,15 @@ class SplitModel(nn.Module):
         return self.block_list()[-1]
 
     @property
+    def exit_heads(self) -> list[SpikingBlock]:
+        """Readouts before the last, in order: nothing connects from them."""
+        return [block for block in self.block_list()[:-1] if block.readout]
+
+    def sender(self, cut: int) -> SpikingBlock:
+        """The block whose spikes cross a cut: the last before it that spikes."""
+        return next(block for block in reversed(self.block_list()[:cut]) if not block.readout)
+
+    @property
     def integer(self) -> bool:
         """Whether the model is in its integer phase."""
         return self.readout.integer
@@ -103,16 +114,16 @@ class SplitModel(nn.Module):
         Raises:
             NetError: a block that no gain fits.
         """
-        largest = 0.0
+        largest: dict[str, float] = {}
         if x is not None:
             was_training = self.training
             with torch.no_grad():
-                sums = self.eval()(x) * torch.arange(1, len(x) + 1, device=x.device)[:, None, None]
+                _, values = self.eval().run(x)
             self.train(was_training)
-            largest = float(sums.abs().max())
+            largest = {b.name: float(values[b.name].abs().max()) for b in self.block_list()}
         self.set_gains(
             {
-                b.name: b.choose_gain(self.input_bits, largest if b.readout else 0.0)
+                b.name: b.choose_gain(self.input_bits, largest.get(b.name, 0.0) * b.readout)
                 for b in self.block_list()
             }
         )
@@ -169,9 +180,16 @@ class SplitModel(nn.Module):
         values: dict[str, Tensor] = {INPUT: x}
         for block in self.block_list():
             values[block.name] = call(block, values)
-        sums = values[self.readout.name].flatten(2)
-        steps = torch.arange(1, len(sums) + 1, device=x.device)[:, None, None]
-        return sums / (steps * (self.readout.gain if self.integer else 1.0)), values
+        return self._means(self.readout, values), values
+
+    def early_answers(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Mean outputs y(t) of each exit head, (T, N, K), from what `run` says every node sent."""
+        return {head.name: self._means(head, values) for head in self.exit_heads}
+
+    def _means(self, readout: SpikingBlock, values: Mapping[str, Tensor]) -> Tensor:
+        sums = values[readout.name].flatten(2)
+        steps = torch.arange(1, len(sums) + 1, device=sums.device)[:, None, None]
+        return sums / (steps * (readout.gain if self.integer else 1.0))
 
     @torch.no_grad()
     def run_slayer(self, inputs: NDArray[np.uint8]) -> SlayerRun:
@@ -187,15 +205,18 @@ class SplitModel(nn.Module):
         values = {INPUT: torch.from_numpy(inputs).to(device, torch.float32)}
         spikes: dict[str, NDArray[np.uint8]] = {}
         potentials: dict[str, NDArray[np.int32]] = {}
+        sums: dict[str, NDArray[np.int64]] = {}
         for block in self.block_list():
-            values[block.name], potential = block.forward_slayer(values)
-            spikes[block.name] = values[block.name].cpu().numpy().astype(np.uint8)
+            sent, potential = block.forward_slayer(values)
             potentials[block.name] = (potential * STATE_UNIT).round().int().cpu().numpy()
-        last = values[self.readout.name]
-        sums = torch.trunc(last).flatten(1, 3).cpu().numpy().astype(np.int64)
-        spikes[self.readout.name] = np.zeros(last.shape, np.uint8)
+            if block.readout:
+                sums[block.name] = torch.trunc(sent).flatten(1, 3).cpu().numpy().astype(np.int64)
+                spikes[block.name] = np.zeros(sent.shape, np.uint8)
+                continue
+            values[block.name] = sent
+            spikes[block.name] = sent.cpu().numpy().astype(np.uint8)
         self.train(was_training)
-        return SlayerRun(spikes, sums, potentials)
+        return SlayerRun(spikes, sums.pop(self.readout.name), potentials, sums)
 
     def copy(self) -> SplitModel:
         """An independent copy."""

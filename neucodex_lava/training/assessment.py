@@ -47,13 +47,20 @@ def monitored(test_set: SampleSet, last: bool) -> SampleSet:
     return test_set.take(np.linspace(0, len(test_set) - 1, MONITORED).astype(int))
 
 
-@torch.no_grad()
 def accuracy(model: SplitModel, run: Run, samples: SampleSet) -> float:
     """Share of samples whose largest y(T) is their class; leaves the model in evaluation mode."""
+    return accuracies(model, run, samples)[-1]
+
+
+@torch.no_grad()
+def accuracies(model: SplitModel, run: Run, samples: SampleSet) -> tuple[float, ...]:
+    """As `accuracy`: of each exit head in order, and of the whole network last."""
     model.eval()
     device = next(model.parameters()).device
-    world, correct = World.current(), 0
+    world, correct = World.current(), [0] * (len(model.exit_heads) + 1)
     share = samples.take(np.arange(world.rank, len(samples), world.size))
     for x, labels in prefetched(ordered_batches(share, run.data, EVALUATION_BATCH)):
-        correct += int((model(x.to(device))[-1].argmax(1).cpu() == labels).sum())
-    return world.sum(correct)[0] / len(samples)
+        outputs, values = model.run(x.to(device))
+        for i, y in enumerate((*model.early_answers(values).values(), outputs)):
+            correct[i] += int((y[-1].argmax(1).cpu() == labels).sum())
+    return tuple(right / len(samples) for right in world.sum(*correct))

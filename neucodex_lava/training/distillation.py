@@ -28,7 +28,7 @@ class Distillation:
     def __init__(self, config: DistillConfig, base: SplitModel, split: int) -> None:
         self.config = config
         self.base = base.eval().requires_grad_(False)
-        self.feature = base.block_list()[base.split_points[split] - 1].name
+        self.feature = base.sender(base.split_points[split]).name
 
     def __call__(self, x: Tensor, outputs: Tensor, values: dict[str, Tensor]) -> Tensor:
         """The weighted sum.

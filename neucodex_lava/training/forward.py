@@ -23,11 +23,13 @@ class Sent(NamedTuple):
         outputs: y(t), (T, N, K).
         values: spikes by node, (T, N, C, H, W).
         potentials: by spiking node, after the reset and per threshold; empty unless asked for.
+        early: y(t) of each exit head, (T, N, K).
     """
 
     outputs: Tensor
     values: dict[str, Tensor]
     potentials: dict[str, Tensor]
+    early: dict[str, Tensor]
 
 
 class Forward(nn.Module):
@@ -59,7 +61,7 @@ class Forward(nn.Module):
             return self._run(_plain, block, sources)
 
         outputs, values = self.model.run(x, call)
-        return Sent(outputs, values, potentials)
+        return Sent(outputs, values, potentials, self.model.early_answers(values))
 
     def _run(self, way: Any, block: SpikingBlock, sources: dict[str, Tensor]) -> Any:
         if not self.recompute:

@@ -1,5 +1,6 @@
 """The training loop: epochs as an artificial network, spiking float epochs, then epochs on the exact
-integers (quantisation-aware). Any of the first two may be none.
+integers (quantisation-aware). Any of the first two may be none; a network to be converted has the
+first only.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from neucodex_lava.errors import NetError
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
-from neucodex_lava.training.assessment import accuracy, calibrate_batch_norm, monitored
+from neucodex_lava.training.assessment import accuracies, accuracy, calibrate_batch_norm, monitored
 from neucodex_lava.training.averaging import WeightAverage
 from neucodex_lava.training.batches import count_batches, ordered_batches, train_batches
 from neucodex_lava.training.checkpoints import (
@@ -34,8 +35,7 @@ from neucodex_lava.training.checkpoints import (
 from neucodex_lava.training.distillation import Distillation
 from neucodex_lava.training.distributed import World, device_of
 from neucodex_lava.training.forward import Forward
-from neucodex_lava.training.losses import last_step_loss
-from neucodex_lava.training.objective import Objective, hard
+from neucodex_lava.training.objective import ArtificialObjective, Objective, hard
 from neucodex_lava.training.optimisation import learning_rate, make_optimiser, set_learning_rate
 from neucodex_lava.training.prefetch import prefetched
 from neucodex_lava.training.runs import EpochRecord, Run, write_run
@@ -124,6 +124,7 @@ def fit(
     if base and run.bottleneck and config.distillation.wanted:
         distillation = Distillation(config.distillation, base.to(device), run.bottleneck.split)
     objective = Objective(config, model, distillation)
+    artificial = ArtificialObjective(config, model)
     steps = count_batches(train_set, config.batch_size)
     title = f"train SP{run.bottleneck.split} bottleneck" if run.bottleneck else "train base"
 
@@ -167,7 +168,7 @@ def fit(
                 x, targets = x.to(device), targets.to(device)
                 sent = forward(x)
                 if phase == "ann":
-                    loss = last_step_loss(sent.outputs, targets, config.label_smoothing)
+                    loss = artificial(sent, targets)
                 else:
                     loss = objective(x, sent, targets)
                 optimiser.zero_grad(set_to_none=True)
@@ -190,14 +191,15 @@ def fit(
         totals, judged = at.totals, average.model if average else model
         world.same_buffers(judged)
         at = Position(at.epoch + 1)
-        found = accuracy(judged, run, monitored(test_set, at.epoch == run.total_epochs))
+        found = accuracies(judged, run, monitored(test_set, at.epoch == run.total_epochs))
         record = EpochRecord(
             epoch=at.epoch,
             phase=phase,
             loss=totals.loss / totals.seen,
             train_accuracy=totals.correct / totals.seen,
-            test_accuracy=found,
+            test_accuracy=found[-1],
             seconds=time.perf_counter() - started,
+            exit_accuracy=found[:-1],
         )
         run = replace(run, history=(*run.history, record))
         if world.first:
@@ -208,7 +210,8 @@ def fit(
 
     if average:
         model.load_state_dict(average.model.state_dict())
-    to_integer_net(model)  # raises now, not at export, if a limit is broken
+    if not config.artificial:
+        to_integer_net(model)  # raises now, not at export, if a limit is broken
     return run
 
 
@@ -242,7 +245,10 @@ def _add_up(totals: Totals, loss: Tensor, last: Tensor, targets: Tensor, world: 
 
 
 def _line(record: EpochRecord, epochs: int) -> str:
+    heads = "".join(f"{share:.2%}, " for share in record.exit_accuracy)
+    exits = f" (exit heads {heads[:-2]})" if heads else ""
     return (
         f"epoch {record.epoch}/{epochs} ({record.phase}): loss {record.loss:.4f}, train"
-        f" {record.train_accuracy:.2%}, test {record.test_accuracy:.2%}, {record.seconds:.0f} s"
+        f" {record.train_accuracy:.2%}, test {record.test_accuracy:.2%}{exits},"
+        f" {record.seconds:.0f} s"
     )

@@ -1,4 +1,8 @@
-"""The one number that a step makes smaller: a cross-entropy and the weighted terms beside it."""
+"""The one number that a step makes smaller: cross-entropies and the weighted terms beside them.
+
+With exit heads, the network's own cross-entropy and `exit_weight` times that of every head are summed
+up (BranchyNet, Teerapittayanon et al., ICPR 2016, equation 1).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from neucodex_lava.models.split import SplitModel
 from neucodex_lava.training.distillation import Distillation
 from neucodex_lava.training.forward import Sent
 from neucodex_lava.training.losses import every_step_loss, last_step_loss, tet_loss
-from neucodex_lava.training.regularisers import SynOpTerm, code_entropy, steadiness
+from neucodex_lava.training.regularisers import SynOpTerm, code_entropy, peakedness, steadiness
 
 
 class Objective:
@@ -37,13 +41,10 @@ class Objective:
             sent: what the network made of it.
             targets: classes (N,), or their probabilities (N, K).
         """
-        terms, smoothing = self.config.loss, self.config.label_smoothing
-        if terms.loss == "tet":
-            loss = tet_loss(sent.outputs, targets, smoothing, terms.tet_mse)
-        elif terms.loss == "last-step":
-            loss = last_step_loss(sent.outputs, targets, smoothing)
-        else:
-            loss = every_step_loss(sent.outputs, targets, smoothing)
+        terms = self.config.loss
+        loss = self._cross_entropy(sent.outputs, targets)
+        for answers in sent.early.values():
+            loss = loss + terms.exit_weight * self._cross_entropy(answers, targets)
         if terms.rate_weight:
             loss = loss + terms.rate_weight * code_entropy(sent.values[ENCODER])
         if self.syn_ops:
@@ -55,6 +56,39 @@ class Objective:
             )
         if self.distillation:
             loss = loss + self.distillation(x, sent.outputs, sent.values)
+        return loss
+
+    def _cross_entropy(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        terms, smoothing = self.config.loss, self.config.label_smoothing
+        if terms.loss == "tet":
+            return tet_loss(outputs, targets, smoothing, terms.tet_mse)
+        if terms.loss == "last-step":
+            return last_step_loss(outputs, targets, smoothing)
+        return every_step_loss(outputs, targets, smoothing)
+
+
+class ArtificialObjective:
+    """What training an artificial network minimises: cross-entropies, and RCS where asked for.
+
+    Args:
+        config: the weights.
+        model: the network that is trained.
+    """
+
+    def __init__(self, config: TrainConfig, model: SplitModel) -> None:
+        self.config = config
+        # Before spiking epochs RCS has its own form for spikes, later.
+        wanted = config.artificial and config.loss.rcs_weight > 0
+        self.steady = [b.name for b in model.block_list() if not b.readout] if wanted else []
+
+    def __call__(self, sent: Sent, targets: Tensor) -> Tensor:
+        """The loss of one batch; see `Objective`."""
+        terms, smoothing = self.config.loss, self.config.label_smoothing
+        loss = last_step_loss(sent.outputs, targets, smoothing)
+        for answers in sent.early.values():
+            loss = loss + terms.exit_weight * last_step_loss(answers, targets, smoothing)
+        if self.steady:
+            loss = loss + terms.rcs_weight * peakedness([sent.values[n] for n in self.steady])
         return loss
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -111,4 +111,25 @@ def steadiness(
         lasting = response[-last:].mean(0).detach()
         alike = torch.cosine_similarity(response, lasting[None], dim=-1, eps=RCS_EPS)
         layers.append((1 / (alike.mean(0) + RCS_EPS)).max())
+    return torch.stack(layers).mean()
+
+
+def peakedness(activations: Sequence[Tensor]) -> Tensor:
+    """RCS for artificial networks that are converted: largest activation over root mean square.
+
+    A neuron's firing rate is its activation over the layer's largest, so that a layer of a few large
+    activations and many small ones needs many timesteps until its rates are right (SNNCutoff, Wu et
+    al., 2023, as coded: the largest of the whole batch, the root mean square of each map).
+
+    Args:
+        activations: of each layer, none negative, (T, N, C, H, W).
+
+    Returns:
+        Mean over layers, samples and maps (over samples, where maps are single neurons).
+    """
+    layers: list[Tensor] = []
+    for activation in activations:
+        values = activation.float().flatten(0, 1)
+        axes = (1, 2, 3) if values[0, 0].numel() == 1 else (2, 3)
+        layers.append((values.max() / (values.square().mean(axes) + RCS_EPS).sqrt()).mean())
     return torch.stack(layers).mean()

@@ -31,7 +31,10 @@ RUN_FILE = "run.json"
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch found: phase, mean loss, accuracies (0..1), seconds."""
+    """What one epoch found: phase, mean loss, accuracies (0..1), seconds.
+
+    Accuracies are the whole network's; `exit_accuracy` is each exit head's on the test samples.
+    """
 
     epoch: int
     phase: str
@@ -39,6 +42,7 @@ class EpochRecord:
     train_accuracy: float
     test_accuracy: float
     seconds: float
+    exit_accuracy: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

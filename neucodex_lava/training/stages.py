@@ -10,6 +10,7 @@ from torch import Tensor
 
 from neucodex_lava.config import (
     BottleneckConfig,
+    ChainConfig,
     DataConfig,
     ModelConfig,
     OwnConfig,
@@ -20,6 +21,7 @@ from neucodex_lava.data import ImageSet, SampleSet, direct_bits, load
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import WEIGHT_MAX
 from neucodex_lava.models.bottleneck import insert_bottleneck
+from neucodex_lava.models.exit_heads import with_exit_heads, with_new_heads
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
@@ -35,22 +37,31 @@ from neucodex_lava.training.loop import HERE, Execution, fit
 from neucodex_lava.training.runs import RUN_FILE, Run, load_model, read_run, write_run
 
 STEM_TAPS = 9
-"""Kernel positions of the first convolution, 3x3."""
+"""Kernel positions of the first convolution, 3x3, of ResNets and VGGs."""
+DENSE_BITS = 4
 
 
-def with_fitting_bits(data: DataConfig, data_root: Path | None = None) -> DataConfig:
+def with_fitting_bits(
+    data: DataConfig, data_root: Path | None = None, model: ModelConfig | None = None
+) -> DataConfig:
     """For direct coding, the most bits at which no weights of the first layer can overflow.
 
     More bits are possible (``--bits``): the layer's gain, and with it the precision of its weights,
-    is then smaller.
+    is then smaller. A dense first layer has too many inputs for any: it gets `DENSE_BITS`, and gives
+    way.
 
     Raises:
         DataError: the dataset is missing or damaged.
     """
     if data.encoding.name != "direct":
         return data
+    taps = STEM_TAPS
+    if isinstance(model, ChainConfig):
+        if not model.maps:
+            return replace(data, encoding=replace(data.encoding, bits=DENSE_BITS))
+        taps = model.maps[0].kernel ** 2
     channels = load(data, data_root, "test").shape[0]
-    bits = direct_bits(STEM_TAPS * channels * WEIGHT_MAX, growth=2.0)
+    bits = direct_bits(taps * channels * WEIGHT_MAX, growth=2.0)
     return replace(data, encoding=replace(data.encoding, bits=bits))
 
 
@@ -113,6 +124,7 @@ def finetune(
     bottleneck: BottleneckConfig,
     train: TrainConfig,
     *,
+    exit_heads: tuple[int, ...] = (),
     init: Path | None = None,
     data_root: Path | None = None,
     command: str = "",
@@ -126,6 +138,7 @@ def finetune(
         base_folder: of the base's run.
         bottleneck: where and how large the code is.
         train: how to train.
+        exit_heads: i of every SPi that gets an exit head, beside those that the base has.
         init: a run of the same base and bottleneck to start from, as in `train_base`.
         data_root, command, progress, execution: as in `train_base`.
 
@@ -139,7 +152,7 @@ def finetune(
             f"run '{base_folder}' has a bottleneck already", "pass the run of the base network"
         )
     run = Run(
-        base_run.model,
+        with_heads_at(base_run.model, exit_heads),
         base_run.data,
         train,
         base_run.classes,
@@ -151,13 +164,28 @@ def finetune(
         command=command,
     )
     torch.manual_seed(train.seed)
-    model = insert_bottleneck(base, bottleneck)
+    model = insert_bottleneck(with_exit_heads(base, exit_heads), bottleneck)
     train_set = load(run.data, data_root, "train")
     test_set = load(run.data, data_root, "test")
     _require_fitting(train, train_set, run.model)
     with joined(execution.device):
         run = _prepared(run, folder, model)
         return fit(run, folder, model, train_set, test_set, progress, execution, base)
+
+
+def with_heads_at(model: ModelConfig, splits: tuple[int, ...]) -> ModelConfig:
+    """The configuration with exit heads at these split points too.
+
+    Raises:
+        ConfigError: no such split point, or an imported network.
+    """
+    if not splits:
+        return model
+    if isinstance(model, OwnConfig):
+        raise ConfigError(
+            "an imported network cannot have exit heads", "train one of the project's architectures"
+        )
+    return replace(model, exit_heads=tuple(sorted({*model.exit_heads, *splits})))
 
 
 def _prepared(run: Run, folder: Path, model: SplitModel) -> Run:
@@ -170,7 +198,7 @@ def _prepared(run: Run, folder: Path, model: SplitModel) -> Run:
     if world.first:
         world.wait()
     if start:
-        load_into(model, start, Path(str(run.init)))
+        load_into(model, with_new_heads(start, model), Path(str(run.init)))
     return run
 
 
@@ -203,7 +231,7 @@ def _start(run: Run, folder: Path) -> tuple[Run, dict[str, Tensor] | None]:
     source = Path(run.init)
     other = read_run(source)
     for what, theirs, ours in (
-        ("the architecture", other.model, run.model),
+        ("the architecture", _without_heads(other.model), _without_heads(run.model)),
         ("classes", other.classes, run.classes),
         ("an input of", other.input_shape, run.input_shape),
         ("the bottleneck", other.bottleneck, run.bottleneck),
@@ -215,6 +243,11 @@ def _start(run: Run, folder: Path) -> tuple[Run, dict[str, Tensor] | None]:
         )
     content = read_checkpoint(source)
     return replace(run, init_epochs=position_of(content).epoch), weights_of(content)
+
+
+def _without_heads(model: ModelConfig) -> ModelConfig:
+    """Exit heads may be new: they then start from random weights."""
+    return model if isinstance(model, OwnConfig) else replace(model, exit_heads=())
 
 
 def _open(folder: Path, run: Run) -> Run:

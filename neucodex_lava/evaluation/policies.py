@@ -15,6 +15,8 @@ from neucodex_lava.exits.table import POLICIES, policy_from_dict
 
 ORACLE = "oracle"
 """Stops each sample as soon as its answer is right and stays right: it needs the labels."""
+STRUCTURAL = "structural-"
+"""Before the names of calibrated policies whose timesteps are exit heads (`structural`)."""
 NEED_NUMBERS = ("topk", "qlearning", "composed")
 """Policies without sensible numbers of their own."""
 
@@ -98,6 +100,11 @@ def choose_policy(bundle: Bundle, name: str, numbers: Numbers = OWN) -> Choice:
         ConfigError: an unknown policy, one that needs calibration first or was calibrated for another
             network, or a number out of range.
     """
+    if name.startswith(STRUCTURAL):
+        raise ConfigError(
+            f"'{name}' chooses among exit heads, not timesteps",
+            "evaluate shows what it does by itself, whatever --policy says",
+        )
     manifest = bundle.manifest
     entry: dict[str, Any] = manifest.exits.get(name, {})
     given = numbers.for_policy(name, manifest.t_max) if name in POLICIES else {}

@@ -19,8 +19,17 @@ from neucodex_lava.evaluation.configurations import Configuration, plan, with_po
 from neucodex_lava.evaluation.curves import policy_curve
 from neucodex_lava.evaluation.evaluate import evaluate
 from neucodex_lava.evaluation.outcome import TwinRuns
-from neucodex_lava.evaluation.policies import ORACLE, OWN, Choice, Numbers, choose_policy
+from neucodex_lava.evaluation.policies import (
+    ORACLE,
+    OWN,
+    STRUCTURAL,
+    Choice,
+    Numbers,
+    choose_policy,
+)
+from neucodex_lava.evaluation.rows import with_reductions
 from neucodex_lava.evaluation.samples import open_samples
+from neucodex_lava.evaluation.structural import structural_choices, structural_rows
 from neucodex_lava.exits.fixed import FixedPolicy
 from neucodex_lava.exits.oracle import OraclePolicy
 from neucodex_lava.exits.policy import ExitPolicy
@@ -140,7 +149,9 @@ def evaluate_bundles(
         for name in policies
         if name != ORACLE
     }
-    leave_out = {choice.half for choice in choices.values() if choice.half is not None}
+    structural = structural_choices(base, policies, numbers)
+    halves = (choice.half for choice in (*choices.values(), *structural))
+    leave_out = {half for half in halves if half is not None}
     seen = open_samples(base, samples, data_root=data_root, dataset=dataset, leave_out=leave_out)
     inputs, labels = seen.take(), seen.samples.labels
 
@@ -150,13 +161,24 @@ def evaluate_bundles(
         return choices[c.bundle.sha256, c.policy].policy
 
     twins = TwinRuns(inputs, progress=progress)
+    confirm = len(inputs) if backend == "fused" else confirm
+    # First: it forks, which is not possible any more once `evaluate` has started gRPC.
+    at_exits = structural_rows(
+        base,
+        structural,
+        twins,
+        labels,
+        energy_model=model,
+        confirm=confirm,
+        progress=progress,
+    )
     rows = evaluate(
         configurations,
         inputs,
         labels,
         policy_for=policy_for,
         energy_model=model,
-        confirm=len(inputs) if backend == "fused" else confirm,
+        confirm=confirm,
         schedule=schedule,
         twins=twins,
         progress=progress,
@@ -173,11 +195,12 @@ def evaluate_bundles(
         backend=backend,
         schedule=schedule,
         energy_model=model.name,
-        rows=rows,
+        rows=with_reductions([*rows, *at_exits]),
         versions=versions(),
         command=command,
         left_out=seen.left_out,
-        calibrations={c.name: c.how for c in choices.values() if c.how},
+        calibrations={c.name: c.how for c in choices.values() if c.how}
+        | {STRUCTURAL + c.name: c.how for c in structural if c.how},
         curves=_curves(configurations, choices, twins, labels),
     )
     page = write_report(results, folder)

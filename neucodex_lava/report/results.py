@@ -83,6 +83,8 @@ class Row:
         ece: expected calibration error of the confidences that samples were answered with.
         not_numbers: timesteps whose logits held NaN, on which no policy stops.
         exit_histogram_by_class: `exit_histogram` of the samples of each class.
+        exits: of rows with structural exits, the names of the exits in depth order, which the
+            histograms then count in place of timesteps; else empty.
     """
 
     split: str | None
@@ -115,6 +117,7 @@ class Row:
     ece: float | None = None
     not_numbers: int = 0
     exit_histogram_by_class: list[list[int]] = field(default_factory=list)
+    exits: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -239,10 +242,10 @@ def _check_row(row: Row, t_max: int, where: str) -> None:
         check.fail(where, f"accuracy {row.accuracy:g} in [{low:g}, {high:g}] is no share in order")
     if row.split is not None and not _SPLIT.fullmatch(row.split):
         check.fail(f"{where}.split", "expected SP1, SP2, ... or null")
-    if len(row.exit_histogram) > t_max:
-        check.fail(
-            f"{where}.exit_histogram", f"{len(row.exit_histogram)} entries, t_max is {t_max}"
-        )
+    entries, most = len(row.exit_histogram), len(row.exits) or t_max
+    if entries > most:
+        limit = f"there are {most} exits" if row.exits else f"t_max is {t_max}"
+        check.fail(f"{where}.exit_histogram", f"{entries} entries, {limit}")
     for layer in row.layers:
         if not 0 <= layer.firing_rate <= 1:
             check.fail(f"{where}.layers", f"firing rate {layer.firing_rate:g} is outside [0, 1]")

@@ -1,0 +1,142 @@
+"""Rows of an evaluation for structural exits: the base on the edge, answered at its exit heads.
+
+A policy over exits is kept in a manifest under its name with ``structural-`` before it, since its
+timesteps are the exits and its sums are logits: it does not fit the readout's running sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energy.devices import DeviceModel
+from neucodex_lava.bundle import Bundle
+from neucodex_lava.evaluation.cascade import Cascade, CascadeOutcome, check_exits
+from neucodex_lava.evaluation.cascade_session import CascadeSession, require_same
+from neucodex_lava.evaluation.configurations import Configuration
+from neucodex_lava.evaluation.outcome import Outcome, TwinRuns
+from neucodex_lava.evaluation.policies import NEED_NUMBERS, OWN, STRUCTURAL, Choice, Numbers
+from neucodex_lava.evaluation.rows import make_row
+from neucodex_lava.exits.metrics import exit_histogram
+from neucodex_lava.exits.table import POLICIES, policy_from_dict
+from neucodex_lava.progress import Progress, silent
+from neucodex_lava.report.results import Row
+
+EDGE_ONLY_EXITS = "edge-only exits"
+READING = {"gain": 1.0, "logits": "sum"}
+"""What a cascade hands to a policy are logits already."""
+
+
+def structural_choices(
+    bundle: Bundle, names: Sequence[str] = (), numbers: Numbers = OWN
+) -> list[Choice]:
+    """The policies over a base bundle's exit heads: calibrated ones, and others that were asked for.
+
+    Args:
+        bundle: without exit heads, or with a bottleneck, there are none.
+        names: policies that need no calibration stop at exits as they stop at timesteps.
+        numbers: for those.
+
+    Raises:
+        ConfigError: a calibrated one is for another number of exits.
+    """
+    if not bundle.net.exit_heads or bundle.manifest.kind != "base":
+        return []
+    cascade = Cascade.of(bundle)
+    exits = len(cascade.segments)
+    found: dict[str, Choice] = {}
+    for name, entry in bundle.manifest.exits.items():
+        if name.startswith(STRUCTURAL):
+            policy = policy_from_dict(entry["policy"])
+            check_exits(policy, cascade)
+            short = name.removeprefix(STRUCTURAL)
+            found[short] = Choice(short, policy, entry["calibration"])
+    for name in names:
+        if name not in POLICIES or name in found or name == "fixed":
+            continue
+        given = numbers.for_policy(name, exits)
+        if given or name not in NEED_NUMBERS:
+            fields = POLICIES[name].__dataclass_fields__
+            reading = {key: value for key, value in READING.items() if key in fields}
+            raw = {"name": name, "t_max": exits, **reading, **given}
+            found[name] = Choice(name, policy_from_dict(raw))
+    return list(found.values())
+
+
+def structural_rows(
+    bundle: Bundle,
+    choices: Sequence[Choice],
+    twins: TwinRuns,
+    labels: NDArray[np.int64],
+    *,
+    energy_model: DeviceModel,
+    confirm: int,
+    progress: Progress = silent,
+) -> list[Row]:
+    """One row for each policy; its histogram counts exits instead of timesteps.
+
+    Call it before anything of gRPC is started: it forks.
+
+    Args:
+        bundle: a base with exit heads.
+        choices: from `structural_choices`.
+        twins: whole runs of the samples.
+        labels: their classes, (N,).
+        energy_model: prices what ran.
+        confirm: how many samples, spread evenly, also run in Lava segment by segment; exits, answers,
+            sums and counts must equal the executor's.
+        progress: of the executor's batches and the real samples.
+
+    Raises:
+        SimulationError: Lava and the executor disagree.
+    """
+    if not choices:
+        return []
+    cascade = Cascade.of(bundle)
+    samples = len(labels)
+    chosen = np.unique(np.linspace(0, samples - 1, min(confirm, samples)).astype(int))
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        session = stack.enter_context(CascadeSession(cascade)) if confirm else None
+        for choice in choices:
+            net = cascade.net.with_cut(len(cascade.net.nodes))
+            c = Configuration(EDGE_ONLY_EXITS, None, bundle, net, dynamic=True, policy=choice.name)
+            outcome = cascade.read_off(twins.result(c), choice.policy)
+            real = None
+            if session is not None:
+                task = f"Lava {c.title}"
+                real = session.run(
+                    twins.inputs[chosen], choice.policy, task=task, progress=progress
+                )
+                require_same(outcome, real, chosen, c.title)
+            rows.append(_row(c, cascade, outcome, real, labels, energy_model))
+    return rows
+
+
+def _row(
+    c: Configuration,
+    cascade: Cascade,
+    outcome: CascadeOutcome,
+    real: CascadeOutcome | None,
+    labels: NDArray[np.int64],
+    energy_model: DeviceModel,
+) -> Row:
+    exits = outcome.exits
+    # Whatever ran, ran all its timesteps.
+    whole = replace(exits, timesteps=np.full(len(labels), cascade.net.timesteps))
+    row = make_row(c, Outcome(whole, outcome.ledger, None), None, labels, energy_model)
+    histogram, by_class = exit_histogram(
+        exits, len(cascade.segments), labels, cascade.net.last.size
+    )
+    return replace(
+        row,
+        exits=list(cascade.exits),
+        exit_histogram=histogram,
+        exit_histogram_by_class=by_class,
+        edge_s=None if real is None or real.edge_s is None else float(real.edge_s.mean()),
+        measured_samples=0 if real is None else len(real.sums),
+    )

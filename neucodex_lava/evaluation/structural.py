@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from energy.devices import DeviceModel
 from neucodex_lava.bundle import Bundle
+from neucodex_lava.cloud.twin import TwinResult
 from neucodex_lava.evaluation.cascade import Cascade, CascadeOutcome, check_exits
 from neucodex_lava.evaluation.cascade_session import CascadeSession, require_same
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.outcome import Outcome, TwinRuns
 from neucodex_lava.evaluation.policies import NEED_NUMBERS, OWN, STRUCTURAL, Choice, Numbers
 from neucodex_lava.evaluation.rows import make_row
+from neucodex_lava.exits.calibration import Calibration, CalibrationOptions, calibrate
 from neucodex_lava.exits.metrics import exit_histogram
 from neucodex_lava.exits.table import POLICIES, policy_from_dict
 from neucodex_lava.progress import Progress, silent
@@ -65,6 +67,40 @@ def structural_choices(
             raw = {"name": name, "t_max": exits, **reading, **given}
             found[name] = Choice(name, policy_from_dict(raw))
     return list(found.values())
+
+
+def calibrate_structural(
+    bundle: Bundle,
+    kind: str,
+    result: TwinResult,
+    labels: NDArray[np.int64],
+    options: CalibrationOptions,
+    class_names: tuple[str, ...] = (),
+) -> Calibration:
+    """A policy over the exit heads, to be kept under ``structural-`` and its kind.
+
+    Args:
+        bundle: a base with exit heads.
+        kind: one of `KINDS`; for ``qlearning`` an exit costs the SynOps and MACs counted up to it.
+        result: whole runs of calibration samples, counted.
+        labels: their classes, (N,).
+        options: what the policy has to keep to.
+        class_names: for messages.
+
+    Raises:
+        ConfigError: no exit heads, or options that are not possible.
+        DataError: too few samples, or a class without any.
+    """
+    cascade = Cascade.of(bundle)
+    return calibrate(
+        kind,
+        cascade.logits(cascade.sums(result)),
+        labels,
+        gain=1.0,
+        options=replace(options, logits="sum"),
+        class_names=class_names,
+        syn_ops=cascade.syn_ops(result.ledger),
+    )
 
 
 def structural_rows(

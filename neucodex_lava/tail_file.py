@@ -150,7 +150,8 @@ class _Tensors:
         return np.asarray(self._file.get_tensor(name), DTYPES[dtype]).reshape(shape)
 
     def neuron(self, node: int) -> Neuron:
-        return Neuron(*(int(n) for n in self._take(f"{node}.neuron", "I32", (3,))))
+        current, voltage, threshold = (int(n) for n in self._take(f"{node}.neuron", "I32", (3,)))
+        return Neuron(current, voltage, threshold)
 
     def bias(self, node: int, channels: int) -> NDArray[Any]:
         return self._take(f"{node}.bias", "I32", (channels,))

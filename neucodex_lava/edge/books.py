@@ -21,8 +21,8 @@ class Stop:
     Attributes:
         sample: from 0.
         timestep: t, from 1: its code decided.
-        fed: timesteps fed before the decision came; min(T, t + depth of the last node) when it came
-            at once.
+        fed: timesteps fed before the decision came; min(T, t + depth of the deepest node that answers)
+            when it came at once.
         timesteps: T.
         syn_ops, macs: of timesteps 1 to t, which the decision needed.
         syn_ops_late, macs_late: of timesteps t + 1 to `fed`: in the pipeline when it came.

@@ -34,13 +34,14 @@ class StepData:
     """What one Lava step gave.
 
     Attributes:
-        code: spikes of the last node, uint8 (C, H, W).
+        code: spikes of the output, uint8 (C, H, W).
         sums: running sums of a readout, int64 (K,), else None.
         links: counts per connection, (links, 4).
         nodes: counts per node, (nodes, 2).
         spikes: of recorded nodes, uint8 (C, H, W) each.
         currents: u of watched nodes, int32 (C, H, W) each.
         potentials: v after reset of recorded and watched nodes, int32 (C, H, W) each.
+        exit_sums: running sums of the exit heads, int64 (K,) each.
     """
 
     code: NDArray[np.uint8]
@@ -50,6 +51,7 @@ class StepData:
     spikes: dict[str, NDArray[np.uint8]]
     currents: dict[str, NDArray[np.int32]]
     potentials: dict[str, NDArray[np.int32]]
+    exit_sums: dict[str, NDArray[np.int64]]
 
 
 class FusedRun:
@@ -78,6 +80,7 @@ class FusedRun:
             "spikes": (np.uint8, engine.names if record else []),
             "currents": (np.int32, [n for n in engine.names if n in watch]),
             "potentials": (np.int32, [n for n in engine.names if record or n in watch]),
+            "exits": (np.int32, wiring.exit_heads),
         }
         per_slot = sum(
             np.dtype(kind).itemsize * engine.spikes(name).size
@@ -99,7 +102,7 @@ class FusedRun:
         head = EdgeHead(
             engine=engine,
             input_shape=wiring.net.input_shape[::-1],
-            output_shape=wiring.net.nodes[-1].shape[::-1],
+            output_shape=wiring.shape_of(wiring.output)[::-1],
             timesteps=wiring.timesteps,
             mailbox=self._mailbox,
         )
@@ -164,7 +167,13 @@ class FusedRun:
             sums,
             self._mailbox["links"][slot].copy(),
             self._mailbox["nodes"][slot].copy(),
-            *(self._take(what, slot) for what in ("spikes", "currents", "potentials")),
+            self._take("spikes", slot),
+            self._take("currents", slot),
+            self._take("potentials", slot),
+            {
+                name: v.reshape(-1).astype(np.int64) >> STATE_SHIFT
+                for name, v in self._take("exits", slot).items()
+            },
         )
 
     def _take(self, what: str, slot: int) -> dict[str, NDArray[Any]]:

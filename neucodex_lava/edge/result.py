@@ -22,13 +22,14 @@ class StepResult:
     Attributes:
         sample: from 0.
         timestep: t, from 1.
-        code: spikes of the last edge node, uint8 (C, H, W).
+        code: spikes of the node whose output crosses the cut, uint8 (C, H, W).
         sums: running sums S_t, int64 (K,), when the edge part ends in the readout, else None.
         links: counts of this timestep (gated) or Lava step (pipelined) per connection, int64
             (connections, 4), in the order of `energy.ledger.CONNECTION_COUNTS`.
         nodes: the same per node, int64 (nodes, 2), in the order of `NODE_COUNTS`.
         spikes: with ``record=True``, uint8 (C, H, W) per node name, else empty.
         seconds: time the simulator took, as seen by the caller.
+        exit_sums: running sums S_t of each exit head at this logical timestep, int64 (K,).
     """
 
     sample: int
@@ -39,6 +40,7 @@ class StepResult:
     nodes: NDArray[np.int64]
     spikes: dict[str, NDArray[np.uint8]]
     seconds: float
+    exit_sums: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class SimulationResult:
     """What a simulation gave.
 
     Attributes:
-        output: spikes of the last edge node, uint8 (N, C, H, W, T).
+        output: spikes of the node whose output crosses the cut, uint8 (N, C, H, W, T).
         sums: running sums S_t, int64 (N, K, T), when the edge part ends in the readout, else None.
         ledger: counts of the edge nodes.
         spikes: with ``record=True``, uint8 (N, C, H, W, T) per node name, else None.
@@ -56,6 +58,7 @@ class SimulationResult:
         seconds: time the Lava steps took; building the network is not in it.
         steps: Lava steps.
         backend, schedule: how it was run.
+        exit_sums: running sums S_t of each exit head, int64 (N, K, T).
     """
 
     output: NDArray[np.uint8]
@@ -68,6 +71,7 @@ class SimulationResult:
     schedule: Schedule
     currents: dict[str, NDArray[np.int32]] = field(default_factory=dict)
     potentials: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    exit_sums: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 def windows(wiring: Wiring, node: str, per_step: NDArray[Any], samples: int) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -30,6 +31,10 @@ class EdgeSession:
     was not run costs nothing. Pipelined: `feed` whole samples back to back, results come as many
     steps later as the pipeline is deep, `stop` a sample once it is decided, `drain` fetches the last
     ones.
+
+    A pipelined session gives a timestep once all of it has come: where an exit head lies deeper than
+    the node whose code crosses the cut (by one step where it listens to that node), that many steps
+    after the code (`behind`).
 
     Memory stays as it is however long a session runs, unless it keeps a ledger: that grows by 32 bytes
     per connection and 16 per node with every timestep.
@@ -73,6 +78,8 @@ class EdgeSession:
         self._sample = -1
         self._timestep = self.wiring.timesteps
         self._drained = False
+        offsets = [self.wiring.offset(name) for name in self.wiring.answers]
+        self._recent: deque[StepData] = deque(maxlen=max(offsets) - min(offsets) + 1)
 
     def __enter__(self) -> EdgeSession:
         return self
@@ -88,6 +95,11 @@ class EdgeSession:
     def pids(self) -> list[int]:
         """Process ids of the Lava processes."""
         return self._run.pids
+
+    @property
+    def behind(self) -> int:
+        """Lava steps from a code to its result: 0, but for exit heads that lie deeper (pipelined)."""
+        return self.wiring.result_offset - self.wiring.offset(self.wiring.output)
 
     def start_sample(self) -> None:
         """Begin the next sample; the one before may have been left early (gated).
@@ -121,7 +133,7 @@ class EdgeSession:
         self._timestep += 1
         place = self._sample, self._timestep - 1
         data, seconds = self._exchange(frame, place)
-        return _result(place, data, seconds)
+        return self._result(place, data, seconds)
 
     def feed(self, frame: NDArray[np.uint8]) -> StepResult | None:
         """Give a pipelined session its next frame; returns what comes out in this Lava step.
@@ -231,13 +243,13 @@ class EdgeSession:
         self, frame: NDArray[np.uint8], place: tuple[int, int] | None
     ) -> StepResult | None:
         """One step of the pipeline, and what left it."""
-        came = self._books.steps - self.wiring.offset(self.wiring.output)
+        came = self._books.steps - self.wiring.result_offset
         out = divmod(came, self.wiring.timesteps)
         decided = self._books.decided(out[0])
         data, seconds = self._exchange(frame, place)
         if came < 0 or (decided is not None and out[1] >= decided):
             return None
-        return _result(out, data, seconds)
+        return self._result(out, data, seconds)
 
     def _exchange(
         self, frame: NDArray[np.uint8], place: tuple[int, int] | None
@@ -249,13 +261,29 @@ class EdgeSession:
         except BaseException:
             self.close()
             raise
+        self._recent.append(data)
         self._books.add(data.links, data.nodes, place)
         return data, time.perf_counter() - began
 
+    def _result(self, place: tuple[int, int], data: StepData, seconds: float) -> StepResult:
+        """What came of a sample's timestep (both from 0), of which the step just done was the last."""
+        sent = self._at(self.wiring.output, place)
+        return StepResult(
+            place[0],
+            place[1] + 1,
+            sent.code,
+            sent.sums,
+            data.links,
+            data.nodes,
+            data.spikes,
+            seconds,
+            {name: self._at(name, place).exit_sums[name] for name in self.wiring.exit_heads},
+        )
 
-def _result(place: tuple[int, int], data: StepData, seconds: float) -> StepResult:
-    """What came of a sample's timestep (both from 0)."""
-    sample, t = place
-    return StepResult(
-        sample, t + 1, data.code, data.sums, data.links, data.nodes, data.spikes, seconds
-    )
+    def _at(self, node: str, place: tuple[int, int]) -> StepData:
+        """The step in which a node did its part of a sample's timestep, one of the latest."""
+        if not self.wiring.pipelined:
+            return self._recent[-1]
+        sample, t = place
+        step = sample * self.wiring.timesteps + t + self.wiring.offset(node)
+        return self._recent[step - self._books.steps]

@@ -86,12 +86,11 @@ def _simulate_fused(
     links = np.zeros((steps, len(wiring.links), SYNAPSE_COLUMNS), np.int64)
     nodes = np.zeros((steps, len(net.nodes), NODE_COLUMNS), np.int64)
     output = _Window.of(wiring, wiring.output, samples, np.uint8)
-    sums = (
-        np.zeros((samples, net.nodes[-1].size, timesteps), np.int64)
-        if net.ends_in_readout
-        else None
-    )
-    kept: dict[str, dict[str, _Window]] = {"spikes": {}, "currents": {}, "potentials": {}}
+    sums = _Window.sums(wiring, wiring.output, samples) if net.ends_in_readout else None
+    heads = {name: _Window.sums(wiring, name, samples) for name in wiring.exit_heads}
+    kept: dict[str, dict[str, _Window]] = {
+        "spikes": {}, "currents": {}, "potentials": {}, "exit_sums": heads,
+    }  # fmt: skip
     for name in (node.name for node in net.nodes):
         if record:
             kept["spikes"][name] = _Window.of(wiring, name, samples, np.uint8)
@@ -109,9 +108,9 @@ def _simulate_fused(
                 run.send(frame, start=t == 0)
             data = run.receive()
             links[step], nodes[step] = data.links, data.nodes
-            place = output.put(step, data.code)
-            if sums is not None and place is not None:
-                sums[place[0], :, place[1]] = data.sums
+            output.put(step, data.code)
+            if sums is not None:
+                sums.put(step, data.sums)
             for what, of_nodes in kept.items():
                 for name, window in of_nodes.items():
                     window.put(step, getattr(data, what)[name])
@@ -121,7 +120,7 @@ def _simulate_fused(
     arrays = {what: {n: w.array for n, w in of.items()} for what, of in kept.items()}
     return SimulationResult(
         output=output.array,
-        sums=sums,
+        sums=None if sums is None else sums.array,
         ledger=wiring.ledger(links, nodes, samples),
         spikes=arrays["spikes"] if record else None,
         seconds=seconds,
@@ -130,6 +129,7 @@ def _simulate_fused(
         schedule="pipelined" if wiring.pipelined else "gated",
         currents=arrays["currents"],
         potentials=arrays["potentials"],
+        exit_sums=arrays["exit_sums"],
     )
 
 
@@ -138,7 +138,7 @@ class _Window:
     """One node's values by logical time, filled step by step.
 
     Attributes:
-        array: (N, C, H, W, T).
+        array: (N, C, H, W, T); of running sums (N, K, T).
         offset: Lava step of the first sample's first timestep.
     """
 
@@ -150,14 +150,18 @@ class _Window:
         shape = (samples, *wiring.shape_of(name), wiring.timesteps)
         return cls(np.zeros(shape, kind), wiring.offset(name))
 
-    def put(self, step: int, values: NDArray[Any]) -> tuple[int, int] | None:
-        """Keep a Lava step's (C, H, W); returns (sample, t) from 0, None outside of all windows."""
+    @classmethod
+    def sums(cls, wiring: Wiring, name: str, samples: int) -> _Window:
+        """For a readout's running sums."""
+        shape = (samples, int(np.prod(wiring.shape_of(name))), wiring.timesteps)
+        return cls(np.zeros(shape, np.int64), wiring.offset(name))
+
+    def put(self, step: int, values: Any) -> None:
+        """Keep a Lava step's (C, H, W) or (K,); nothing outside of the samples' windows."""
         samples, timesteps = self.array.shape[0], self.array.shape[-1]
         sample, t = divmod(step - self.offset, timesteps)
-        if not 0 <= sample < samples:
-            return None
-        self.array[sample, ..., t] = values
-        return sample, t
+        if 0 <= sample < samples:
+            self.array[sample, ..., t] = values
 
 
 __all__ = [

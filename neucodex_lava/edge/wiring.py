@@ -88,13 +88,28 @@ class Wiring:
 
     @property
     def depth(self) -> int:
-        """Depth of the whole edge part; the last node need not be the deepest."""
+        """Depth of the whole edge part; its output need not be the deepest node."""
         return max(self.net.depth.values())
 
     @property
     def output(self) -> str:
         """Name of the node whose spikes cross the cut."""
-        return self.net.nodes[-1].name
+        return self.net.output
+
+    @property
+    def exit_heads(self) -> tuple[str, ...]:
+        """Names of the edge part's exit heads."""
+        return tuple(head.name for head in self.net.exit_heads)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Names of the nodes that a timestep's result is made of: the output and the exit heads."""
+        return (self.output, *self.exit_heads)
+
+    @property
+    def result_offset(self) -> int:
+        """Lava step (from 0) after which the first sample's first timestep has all its answers."""
+        return max(self.offset(name) for name in self.answers)
 
     def shape_of(self, source: str) -> Shape:
         """Shape (C, H, W) of a node or the input."""

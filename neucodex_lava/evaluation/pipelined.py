@@ -17,8 +17,8 @@ from neucodex_lava.integer_net import IntegerNet
 
 
 def code_depth(net: IntegerNet) -> int:
-    """Lava steps from a frame to its code: the depth of the last node before the cut."""
-    return net.depth[net.output]
+    """Lava steps from a frame to its result: the depth of the deepest node that answers."""
+    return Wiring.of(net, "pipelined").result_offset
 
 
 def fed_timesteps(net: IntegerNet, decided: NDArray[np.int64]) -> NDArray[np.int64]:

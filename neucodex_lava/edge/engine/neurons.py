@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neucodex_lava.edge.engine.update import update
+from neucodex_lava.edge.engine.update import NO_CEILING, STATE_MAX, update
 from neucodex_lava.integer_net import DECAY_ONE, STATE_SHIFT, Node, worst_case_sums
 
 
@@ -33,7 +33,15 @@ class Neurons:
         self._keep_current = DECAY_ONE - node.neuron.current_decay
         self._keep_potential = DECAY_ONE - node.neuron.voltage_decay
         self._threshold = node.neuron.threshold << STATE_SHIFT
-        self._readout = node.neuron.is_readout
+        self._subtract = node.neuron.reset == "subtract"
+        self._initial = node.neuron.initial << STATE_SHIFT
+        self._ceiling = NO_CEILING
+        if node.neuron.is_readout:
+            # Its potential is the result, which must neither clip nor fire.
+            self._ceiling = self._threshold
+        elif self._subtract and node.sum_bound is not None:
+            # Clipping would lose a part of what a spike leaves.
+            self._ceiling = STATE_MAX - 1
         flat = (height, width * channels)
         self._flat = [a.reshape(flat) for a in (self.acc, self.current, self.potential)]
         self._flat_shape = flat
@@ -41,7 +49,7 @@ class Neurons:
     def reset(self) -> None:
         """Back to the state at the start of a sample."""
         self.current.fill(0)
-        self.potential.fill(0)
+        self.potential.fill(self._initial)
 
     def step(self, spikes: NDArray[np.uint8]) -> int:
         """Run `update`, writing uint8 (H, W, C) spikes; returns how many there are."""
@@ -55,6 +63,7 @@ class Neurons:
             self._keep_current,
             self._keep_potential,
             self._threshold,
-            self._readout,
+            self._subtract,
+            self._ceiling,
             self.overflow,
         )

@@ -169,7 +169,7 @@ def _neuron(layer: CheckedGroup) -> Neuron:
                 f"{group.where}: '{key}' differs by channel (shared_param=False), which is not"
                 " supported"
             )
-    neuron = Neuron(*(group.integer(key) for key in ("iDecay", "vDecay", "vThMant")))
+    neuron = Neuron(group.integer("iDecay"), group.integer("vDecay"), group.integer("vThMant"))
     if neuron.threshold > THRESHOLD_MAX:
         raise NetError(
             f"{group.where}: threshold {neuron.threshold} is outside [0, {THRESHOLD_MAX}]; neurons"

@@ -113,7 +113,7 @@ class _Layers:
 
     def neuron(self, node: int) -> Neuron:
         group = self._layer(node).inside("neuron")
-        return Neuron(*(group.integer(key) for key in ("iDecay", "vDecay", "vThMant")))
+        return Neuron(group.integer("iDecay"), group.integer("vDecay"), group.integer("vThMant"))
 
     def bias(self, node: int, channels: int) -> NDArray[Any]:
         return _shaped(self._layer(node), "bias", (channels,))

@@ -21,16 +21,16 @@ class EdgeHead(AbstractProcess):
     Args:
         engine: a `FusedEngine`; its kernels are compiled already.
         input_shape: (W, H, C).
-        output_shape: (W', H', C') of the last node.
+        output_shape: (W', H', C') of the output.
         timesteps: T; without a mailbox, each sample is T steps long.
         mailbox: None, or arrays shared with the parent whose first axis is a ring of slots, one per
             Lava step: ``start`` (slots,) is read, ``links`` (slots, links, 4), ``nodes``
-            (slots, nodes, 2) and, per node to record, ``spikes[name]``, ``currents[name]`` and
-            ``potentials[name]`` (slots, H, W, C) are written.
+            (slots, nodes, 2) and, per node to record, ``spikes[name]``, ``currents[name]``,
+            ``potentials[name]`` and ``exits[name]`` (slots, H, W, C) are written.
 
     Ports:
         s_in: spikes or graded values of a timestep, (W, H, C).
-        s_out: spikes of the last node, (W', H', C').
+        s_out: spikes of the output, (W', H', C').
         v_out: its potential, int32 (W', H', C'); the running sum, shifted left by 6, of a readout.
     """
 
@@ -65,7 +65,7 @@ class PyEdgeHeadModel(PyLoihiProcessModel):
         self._engine = proc_params["engine"]
         self._timesteps: int = proc_params["timesteps"]
         self._mailbox: dict[str, Any] | None = proc_params["mailbox"]
-        self._output: str = self._engine.names[-1]
+        self._output: str = self._engine.wiring.output
         if self._mailbox is None:
             links, nodes = self._engine.zero_counts(1)
             self._counts = {"links": links, "nodes": nodes}
@@ -87,7 +87,8 @@ class PyEdgeHeadModel(PyLoihiProcessModel):
                 np.copyto(ring[slot], self._engine.spikes(name))
             for name, ring in self._mailbox["currents"].items():
                 np.copyto(ring[slot], self._engine.current(name))
-            for name, ring in self._mailbox["potentials"].items():
-                np.copyto(ring[slot], self._engine.potential(name))
+            for what in ("potentials", "exits"):
+                for name, ring in self._mailbox[what].items():
+                    np.copyto(ring[slot], self._engine.potential(name))
         self.v_out.send(self._engine.potential(self._output).transpose(1, 0, 2))
         self.s_out.send(self._engine.spikes(self._output).transpose(1, 0, 2))

@@ -39,11 +39,27 @@ class Column:
 
 
 EDGE_ONLY, EDGE_ONLY_DYNAMIC = "edge-only", "edge-only dynamic"
+ORACLE = "oracle"
 
 
-def edge_only(results: Results, baseline: str = EDGE_ONLY) -> Row | None:
-    """The edge-only row against which savings are counted, with fixed or dynamic timesteps."""
-    return next((r for r in results.rows if r.configuration == baseline), None)
+def policies(results: Results) -> list[str]:
+    """Exit policies of the dynamic rows, in their order."""
+    return list(dict.fromkeys(r.policy for r in results.rows if r.dynamic))
+
+
+def row_name(results: Results, row: Row) -> str:
+    """A row's configuration, with its exit policy where there are several."""
+    several = row.dynamic and len(policies(results)) > 1
+    return f"{row.configuration} {row.policy}" if several else row.configuration
+
+
+def edge_only(results: Results, baseline: str = EDGE_ONLY, policy: str = "") -> Row | None:
+    """The edge-only row against which savings are counted, with fixed or dynamic timesteps.
+
+    Of dynamic ones that of this exit policy, else the first.
+    """
+    found = [r for r in results.rows if r.configuration == baseline]
+    return next((r for r in found if r.policy == policy), found[0] if found else None)
 
 
 def energy_ratio(results: Results, row: Row, baseline: str = EDGE_ONLY) -> float | None:
@@ -51,7 +67,7 @@ def energy_ratio(results: Results, row: Row, baseline: str = EDGE_ONLY) -> float
 
     That is the baseline itself, and cloud-only: an edge that computes nothing saves nothing.
     """
-    base = edge_only(results, baseline)
+    base = edge_only(results, baseline, row.policy)
     if base is None or row is base or base.energy_j <= 0 or row.energy_j <= 0:
         return None
     return row.energy_j / base.energy_j
@@ -126,6 +142,47 @@ LINK_COLUMNS: tuple[Column, ...] = (
 )
 
 
+def lost(results: Results, row: Row) -> float | None:
+    """Accuracy that exits cost a dynamic row: that of the same network at T_max, less its own."""
+    if not row.dynamic:
+        return None
+    fixed = row.configuration.replace("D", "F") if row.split else EDGE_ONLY
+    same = (r for r in results.rows if (r.split, r.configuration) == (row.split, fixed))
+    whole = next(same, None)
+    return None if whole is None else whole.accuracy - row.accuracy
+
+
+def _lost(results: Results, row: Row) -> str:
+    found = lost(results, row)
+    return DASH if found is None else f"{100 * found + 0.0:.2f}"
+
+
+def _oct(_: Results, row: Row) -> str:
+    return DASH if row.oct is None else f"{row.oct:.2f}"
+
+
+def _beyond(_: Results, row: Row) -> str:
+    return DASH if row.oct is None else f"{row.mean_timesteps - row.oct:+.2f}"
+
+
+def _error(_: Results, row: Row) -> str:
+    return DASH if row.ece is None else percent(row.ece, 2)
+
+
+def _nan(_: Results, row: Row) -> str:
+    return count(row.not_numbers) if row.not_numbers else DASH
+
+
+EXIT_COLUMNS: tuple[Column, ...] = (
+    Column("lost", "accuracy\nlost, points", "measured", _lost),
+    Column("timesteps", "timesteps", "measured", lambda _, r: f"{r.mean_timesteps:.2f}"),
+    Column("oct", "oracle's\n(OCT)", "measured", _oct),
+    Column("beyond_oct", "beyond\noracle", "measured", _beyond),
+    Column("ece", "calibration\nerror", "measured", _error),
+    Column("not_numbers", "timesteps\nwith NaN", "measured", _nan),
+)
+
+
 @dataclass(frozen=True)
 class LayerColumn:
     """One count of a layer; all are counted in the simulation."""
@@ -164,10 +221,16 @@ def pipeline_columns(results: Results) -> tuple[Column, ...]:
     return PIPELINE_COLUMNS if any(r.edge_depth for r in results.rows) else ()
 
 
-def by_split(results: Results) -> dict[str | None, list[Row]]:
+def exit_rows(results: Results) -> list[Row]:
+    """Dynamic rows whose exits differ: a base has the same ones wherever it is cut."""
+    uncut = any(r.configuration == EDGE_ONLY_DYNAMIC for r in results.rows)
+    return [r for r in results.rows if r.dynamic and not (uncut and r.configuration == "D-B")]
+
+
+def by_split(rows: Sequence[Row]) -> dict[str | None, list[Row]]:
     """Rows by split point, in their order; those without a cut come first, under None."""
-    groups: dict[str | None, list[Row]] = {None: [r for r in results.rows if r.split is None]}
-    for row in results.rows:
+    groups: dict[str | None, list[Row]] = {None: [r for r in rows if r.split is None]}
+    for row in rows:
         if row.split is not None:
             groups.setdefault(row.split, []).append(row)
     return {split: rows for split, rows in groups.items() if rows}

@@ -11,6 +11,7 @@ from typing import Any
 from neucodex_lava.errors import ConfigError, MissingDependencyError
 from neucodex_lava.report import plots, svg
 from neucodex_lava.report.columns import (
+    EXIT_COLUMNS,
     KINDS,
     LAYER_COLUMNS,
     LINK_COLUMNS,
@@ -19,6 +20,7 @@ from neucodex_lava.report.columns import (
     edge_only,
     layer_total,
     pipeline_columns,
+    row_name,
 )
 from neucodex_lava.report.results import Results, Row
 from neucodex_lava.report.si import DASH, times
@@ -51,10 +53,10 @@ def render_html(results: Results) -> str:
         title=f"neucodex-lava: {results.architecture} on {results.dataset}",
         summary=summary(results),
         facts=_facts(results),
-        groups=[_group(results, split, rows) for split, rows in by_split(results).items()],
+        groups=[_group(results, split, rows) for split, rows in by_split(results.rows).items()],
         figures=figures,
         layer_figures=layer_figures,
-        layer_tables=[_layer_table(r) for r in results.rows if r.layers],
+        layer_tables=[_layer_table(results, r) for r in results.rows if r.layers],
         layer_columns=LAYER_COLUMNS,
         kinds=KINDS,
         notes=notes(results),
@@ -121,7 +123,8 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 
 def _group(results: Results, split: str | None, rows: list[Row]) -> dict[str, Any]:
-    every = (*answer_columns(results), *pipeline_columns(results), *LINK_COLUMNS)
+    exits = [c for c in EXIT_COLUMNS if c.key != "timesteps" and any(r.oct for r in rows)]
+    every = (*answer_columns(results), *exits, *pipeline_columns(results), *LINK_COLUMNS)
     columns = [c for c in every if any(c.show(results, row) != DASH for row in rows)]
     best = best_row(results)
     shown = rows
@@ -133,13 +136,18 @@ def _group(results: Results, split: str | None, rows: list[Row]) -> dict[str, An
         "name": "Without a cut" if split is None else f"Split point {split}",
         "columns": columns,
         "rows": [
-            (row.configuration, row is best, row is base, [c.show(results, row) for c in columns])
+            (
+                row_name(results, row),
+                row is best,
+                row is base,
+                [c.show(results, row) for c in columns],
+            )
             for row in shown
         ],
         "factors": factors,
         "reductions": [
             (
-                row.configuration,
+                row_name(results, row),
                 [f"{times(row.reductions[f])}×" if f in row.reductions else DASH for f in factors],
             )
             for row in rows
@@ -148,7 +156,8 @@ def _group(results: Results, split: str | None, rows: list[Row]) -> dict[str, An
     }
 
 
-def _layer_table(row: Row) -> dict[str, Any]:
+def _layer_table(results: Results, row: Row) -> dict[str, Any]:
+    name = f"{row.split or ''} {row_name(results, row)}".strip()
     parts: list[tuple[str, list[tuple[str, list[str]]], list[str]]] = []
     for side in ("edge", "cloud"):
         part = [x for x in row.layers if (x.side == "cloud") is (side == "cloud")]
@@ -157,4 +166,4 @@ def _layer_table(row: Row) -> dict[str, Any]:
             cells = [c.show(total) if c.key != "firing_rate" else "" for c in LAYER_COLUMNS]
             lines = [(x.name, [c.show(x) for c in LAYER_COLUMNS]) for x in part]
             parts.append((side, lines, cells))
-    return {"name": f"{row.split or ''} {row.configuration}".strip(), "parts": parts}
+    return {"name": name, "parts": parts}

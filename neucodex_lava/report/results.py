@@ -119,6 +119,12 @@ class Row:
     exit_histogram_by_class: list[list[int]] = field(default_factory=list)
     exits: list[str] = field(default_factory=list)
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether an exit policy may stop its samples early."""
+        named = self.configuration[:1] == "D" or self.configuration.endswith("dynamic")
+        return named or bool(self.exits)
+
 
 @dataclass(frozen=True)
 class Curve:

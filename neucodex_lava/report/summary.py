@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from neucodex_lava.report.columns import EDGE_ONLY_DYNAMIC, edge_only, energy_ratio
+from neucodex_lava.report.columns import (
+    EDGE_ONLY_DYNAMIC,
+    ORACLE,
+    edge_only,
+    energy_ratio,
+    policies,
+    row_name,
+)
 from neucodex_lava.report.results import Results, Row
 from neucodex_lava.report.si import count, interval, percent, si, times
 
@@ -10,12 +17,12 @@ MAX_LOSS = 0.02
 
 
 def best_row(results: Results) -> Row | None:
-    """The D+B row of least edge energy at most two points below edge-only.
+    """The D+B row of least edge energy at most two points below edge-only, the oracle's aside.
 
     Where none is that accurate, or there is no edge-only row, the most accurate D+B row; None
     without any D+B row.
     """
-    rows = [r for r in results.rows if r.configuration == "D+B"]
+    rows = [r for r in results.rows if r.configuration == "D+B" and r.policy != ORACLE]
     base = edge_only(results)
     floor = 1.0 if base is None else base.accuracy - MAX_LOSS
     # Accuracies are counts over counts: the slack only absorbs floating point.
@@ -32,8 +39,10 @@ def summary(results: Results) -> str:
         return "This run holds no D+B row (dynamic timesteps with the bottleneck)."
     base = edge_only(results)
     edge = "" if base is None else f"; the whole network on the edge: {percent(base.accuracy)}"
+    policy = f" by the exit policy {row.policy}" if len(policies(results)) > 1 else ""
     text = (
-        f"Cut at {row.split}, with dynamic timesteps and the bottleneck (D+B), the network answers "
+        f"Cut at {row.split}, with dynamic timesteps{policy} and the bottleneck (D+B), the network "
+        "answers "
         f"{percent(row.accuracy)} of {row.samples:,} samples correctly "
         f"(95 % interval {interval(*row.accuracy_interval)} %{edge}), after "
         f"{row.mean_timesteps:.2f} of {results.t_max} timesteps on average. "
@@ -104,7 +113,31 @@ def notes(results: Results) -> list[str]:
         "Edge energy prices the edge part's counts alone: no radio, no cloud, no static power. "
         "The paper's formula is MACs × firing rate × timesteps × 23 pJ."
     )
+    found += exit_notes(results)
     found.append("Bits, bytes, counts, energy and times are means per sample.")
+    return found
+
+
+def exit_notes(results: Results) -> list[str]:
+    """How policies were calibrated and on what, and what else a reader of exits must know."""
+    found: list[str] = []
+    if results.left_out:
+        found.append(
+            f"{results.left_out:,} test samples on which an exit policy was calibrated are left out "
+            "of every figure."
+        )
+    if results.calibrations:
+        spoken = "; ".join(f"{name}: {how}" for name, how in results.calibrations.items())
+        found.append(f"Calibrated exit policies: {spoken}.")
+    if ORACLE in policies(results):
+        found.append(
+            "The oracle stops each sample as soon as its answer is right and stays right. It needs the "
+            "labels: no policy can decide so, and none did in Lava."
+        )
+    nans = [f"{row_name(results, r)}: {r.not_numbers:,}" for r in results.rows if r.not_numbers]
+    if nans:
+        spoken = "; ".join(nans)
+        found.append(f"Timesteps whose logits held NaN, on which no policy stops: {spoken}.")
     return found
 
 
@@ -123,18 +156,17 @@ def _pipelined_notes(results: Results) -> list[str]:
 
 def vain_exits(results: Results) -> str:
     """Which rows' pipelines are so deep that an early exit saves no edge energy; empty if none."""
-    dynamic = ("D-B", "D+B", EDGE_ONLY_DYNAMIC)
     named = [
         f"{r.split or ''} {r.configuration} (depth {r.edge_depth})".strip()
         for r in results.rows
-        if r.edge_depth and r.configuration in dynamic
+        if r.edge_depth and r.dynamic
         if saves_nothing(results.t_max, r.edge_depth)
     ]
     if not named:
         return ""
     return (
         f"With T = {results.t_max} an early exit saves link and cloud but no edge energy at: "
-        f"{', '.join(named)}."
+        f"{', '.join(dict.fromkeys(named))}."
     )
 
 

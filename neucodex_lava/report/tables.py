@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neucodex_lava.report.columns import (
+    EXIT_COLUMNS,
     KINDS,
     LAYER_COLUMNS,
     LINK_COLUMNS,
@@ -18,12 +19,14 @@ from neucodex_lava.report.columns import (
     Kind,
     answer_columns,
     by_split,
+    exit_rows,
     layer_total,
     pipeline_columns,
+    row_name,
 )
-from neucodex_lava.report.results import LayerRow, Results
+from neucodex_lava.report.results import LayerRow, Results, Row
 from neucodex_lava.report.si import DASH, si
-from neucodex_lava.report.summary import best_row, vain_exits
+from neucodex_lava.report.summary import best_row, exit_notes, vain_exits
 
 _STYLES: dict[Kind, str] = {"measured": "green", "simulated": "cyan", "modelled": "yellow"}
 NO_CUT = "no cut"
@@ -36,12 +39,22 @@ def results_table(results: Results) -> RenderableType:
     return Group(
         _Rows(results, "Accuracy and edge energy, per sample", answer_columns(results)),
         Text(),
+        *_exits(results),
         *([_Rows(results, "Pipeline, per sample", pipeline)] if pipeline else []),
         *([Text(f"{vain_exits(results)}\n")] if pipeline else []),
         _Rows(results, "Link and time, per sample", LINK_COLUMNS),
         Text(),
         legend(),
     )
+
+
+def _exits(results: Results) -> list[RenderableType]:
+    """What exits cost and how far they are from the oracle's; nothing in tables of older versions."""
+    rows = [r for r in exit_rows(results) if r.oct is not None]
+    if not rows:
+        return []
+    table = _Rows(results, "Exits, per sample", EXIT_COLUMNS, tuple(rows))
+    return [table, Text(), *(Text(f"{note}\n") for note in exit_notes(results))]
 
 
 def legend() -> Text:
@@ -124,6 +137,12 @@ class _Rows:
     results: Results
     title: str
     columns: tuple[Column, ...]
+    some: tuple[Row, ...] = ()
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Those shown: all, unless only some are to be."""
+        return self.some or self.results.rows
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # Columns in which no row has a figure (times where no bridge ran) would only take width.
@@ -143,7 +162,7 @@ class _Rows:
             left, title = left[fitting:], f"{self.title} (continued)"
 
     def _cells(self, column: Column) -> list[str]:
-        return [column.show(self.results, row) for row in self.results.rows]
+        return [column.show(self.results, row) for row in self.rows]
 
     def _table(self, title: str, columns: list[Column]) -> Table:
         table = _table(title)
@@ -152,11 +171,12 @@ class _Rows:
             heading = _heading(column.heading, column.kind)
             table.add_column(heading, justify="right", no_wrap=True, overflow="fold")
         best = best_row(self.results)
-        for split, rows in by_split(self.results).items():
+        for split, rows in by_split(self.rows).items():
             table.add_row(Text(split or NO_CUT, style="bold"))
             for row in rows:
                 cells = (c.show(self.results, row) for c in columns)
                 style = "bold" if row is best else ""
-                table.add_row(Text(f" {row.configuration}"), *cells, style=style)
+                name = row_name(self.results, row)
+                table.add_row(Text(f" {name}"), *cells, style=style)
             table.add_section()
         return table

@@ -19,19 +19,22 @@ from typing import Annotated, Any
 import tyro
 
 from neucodex_lava.cli.bridge import Infer, Serve
+from neucodex_lava.cli.calibration import Calibrate
 from neucodex_lava.cli.evaluation import Demo, Energy, Evaluate, Report, Sweep
 from neucodex_lava.cli.machine import Bench, Doctor
 from neucodex_lava.cli.reproduce import Reproduce
 from neucodex_lava.cli.simulation import Simulate, Verify
-from neucodex_lava.cli.training import Export, Finetune, Train
+from neucodex_lava.cli.training import Convert, Export, Finetune, Train
 from neucodex_lava.errors import ConfigError, MissingDependencyError, NeucodexError
 
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo,
     "train": Train,
     "finetune": Finetune,
+    "convert": Convert,
     "export": Export,
     "verify": Verify,
+    "calibrate": Calibrate,
     "simulate": Simulate,
     "serve": Serve,
     "infer": Infer,

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from neucodex_lava.bundle import Bundle
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.evaluation.halves import CalibrationHalf
+from neucodex_lava.exits.calibration import KINDS
 from neucodex_lava.exits.policy import ExitPolicy, check_t_max
 from neucodex_lava.exits.table import POLICIES, policy_from_dict
 
@@ -122,6 +123,15 @@ def choose_policy(bundle: Bundle, name: str, numbers: Numbers = OWN) -> Choice:
     )
 
 
+def exit_name(kind: str) -> str:
+    """The name under which a calibration of this kind is kept and asked for.
+
+    A policy that works without calibration keeps its own name for its own numbers.
+    """
+    plain = kind in POLICIES and kind not in NEED_NUMBERS
+    return f"{kind}-calibrated" if plain else kind
+
+
 def make_policy(bundle: Bundle, name: str, alpha: float | None = None) -> ExitPolicy:
     """`choose_policy`'s policy, with this confidence to reach."""
     return choose_policy(bundle, name, Numbers(alpha=alpha)).policy
@@ -133,7 +143,7 @@ def _fields(name: str) -> set[str]:
 
 def _refuse(bundle: Bundle, name: str) -> NoReturn:
     calibrated = [n for n, entry in bundle.manifest.exits.items() if "policy" in entry]
-    if name in POLICIES:
+    if name in POLICIES or name in map(exit_name, KINDS):
         raise ConfigError(
             f"exit policy '{name}' is not calibrated in bundle '{bundle.path}'",
             f"neucodex calibrate {bundle.path}",

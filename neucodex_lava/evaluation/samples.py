@@ -138,8 +138,6 @@ def open_samples(
         DataError: the dataset is missing or damaged.
         BundleError: the dataset's samples or classes do not fit the bundle.
     """
-    if count < 0:
-        raise ConfigError(f"{count} samples asked for", f"use 0 for the whole {split} split")
     raw = dict(bundle.manifest.data)
     if dataset is not None:
         raw["dataset"] = dataset
@@ -157,10 +155,20 @@ def open_samples(
         calibrated = np.any([half.mask(found.labels) for half in halves], axis=0)
         left_out = int(calibrated.sum())
         found = found.take(~calibrated)
-    if 0 < count < len(found):
-        rows = np.linspace(0, len(found) - 1, count).astype(int)
-        found = found.take(np.unique(rows))
-    return EncodedSamples(found, config, left_out)
+    return EncodedSamples(evenly(found, count), config, left_out)
+
+
+def evenly(samples: SampleSet, count: int) -> SampleSet:
+    """So many samples spread evenly over a set; 0 for all.
+
+    Raises:
+        ConfigError: a negative count.
+    """
+    if count < 0:
+        raise ConfigError(f"{count} samples asked for", "use 0 for all of them")
+    if not 0 < count < len(samples):
+        return samples
+    return samples.take(np.unique(np.linspace(0, len(samples) - 1, count).astype(int)))
 
 
 def load_samples(

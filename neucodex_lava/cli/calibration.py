@@ -1,0 +1,73 @@
+"""calibrate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from neucodex_lava.cli.common import Command, DataRoot, command_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(Command):
+    """Find the numbers of exit policies on held-out samples, and keep them in the bundle.
+
+    Samples that ``train --holdout`` held out are used; where there are none, one half of the test
+    split, which evaluations of these policies then leave out. The bundle's name and answers stay.
+    """
+
+    bundle: Positional[Path]
+    """Folder of a bundle, or of a base with its split bundles."""
+    kind: tuple[str, ...] = ()
+    """Kinds of calibration, by default all: confidence, entropy and patience (for --drop; kept as
+    confidence-calibrated, ...), temperature, topk, topk-snncutoff (for --epsilon), guaranteed (for
+    --level and --confidence), qlearning."""
+    drop: float = 0.001
+    """Accuracy that may be lost against all timesteps, as a share."""
+    epsilon: float = 0.0
+    """topk-snncutoff: share of the samples that exit that may be wrong then or later."""
+    level: float = 0.01
+    """guaranteed: extra error that is not exceeded, as a share; of a split bundle against its base."""
+    confidence: float = 0.9
+    """guaranteed: how sure that is."""
+    seed: int = 0
+    """Draws the half of the test split, and all else that is drawn."""
+    samples: int = 0
+    """At most so many samples to calibrate on; 0 for all there are."""
+    base: Annotated[Path | None, tyro.conf.arg(metavar="BUNDLE")] = None
+    """Base of a split bundle; by default the sibling folder that fits."""
+    data_root: DataRoot = None
+    """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
+
+    def run(self) -> int:
+        """Calibrate."""
+        from neucodex_lava.evaluation.calibrate import calibrate_bundles
+        from neucodex_lava.exits.calibration import CalibrationOptions
+
+        options = CalibrationOptions(
+            drop=self.drop,
+            epsilon=self.epsilon,
+            level=self.level,
+            confidence=self.confidence,
+            seed=self.seed,
+        )
+        with self.progress() as progress:
+            found = calibrate_bundles(
+                self.bundle,
+                kinds=self.kind,
+                options=options,
+                samples=self.samples,
+                base=self.base,
+                data_root=self.data_root,
+                command=command_line(),
+                progress=progress,
+            )
+        self.output(
+            {"target": str(self.bundle), "bundles": [one.to_dict() for one in found]},
+            *(one.table() for one in found),
+        )
+        return 0

@@ -1,0 +1,244 @@
+"""Calibrate the exit policies of bundles and keep them in their manifests: ``neucodex calibrate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neucodex_lava.bundle import Bundle, amend, find_base, load_bundle
+from neucodex_lava.bundle.manifest import MANIFEST_FILE
+from neucodex_lava.bundle.paperwork import now
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.twin import TwinResult, run_twin
+from neucodex_lava.errors import ConfigError, DataError
+from neucodex_lava.evaluation.calibrated import Calibrated, CalibratedBundle, Check
+from neucodex_lava.evaluation.calibration_samples import (
+    CalibrationSamples,
+    split_for_calibration,
+)
+from neucodex_lava.evaluation.cascade import Cascade
+from neucodex_lava.evaluation.policies import STRUCTURAL, exit_name
+from neucodex_lava.evaluation.structural import calibrate_structural
+from neucodex_lava.evaluation.sweep import find_sweep
+from neucodex_lava.exits.calibration import KINDS, Calibration, CalibrationOptions, calibrate
+from neucodex_lava.exits.metrics import optimal_cutoff
+from neucodex_lava.exits.policy import OfflinePolicy, Sums, decide, predicted
+from neucodex_lava.exits.table import policy_to_dict
+from neucodex_lava.progress import Progress, silent
+
+Labels = NDArray[np.int64]
+
+
+def calibrate_bundles(
+    folder: Path,
+    *,
+    kinds: Sequence[str] = (),
+    options: CalibrationOptions | None = None,
+    samples: int = 0,
+    base: Path | None = None,
+    data_root: Path | None = None,
+    command: str = "",
+    progress: Progress = silent,
+) -> list[CalibratedBundle]:
+    """Calibrate one bundle, or a base and all its split bundles; their manifests keep the policies.
+
+    A bundle's name and answers stay as they are. Of a split bundle, what `guaranteed` promises is
+    counted against its base's answers at T_max: what the bottleneck loses is in it.
+
+    Args:
+        folder: of a bundle, or of a family.
+        kinds: of `KINDS`; by default all, and those that are not possible on these samples are told.
+        options: what policies have to keep to, and the seed that draws the samples.
+        samples: at most so many to calibrate on, and to check on; 0 for all.
+        base: of a split bundle; by default the sibling folder that fits.
+        data_root: where datasets other than the embedded one lie.
+        command: recorded.
+        progress: called as batches finish.
+
+    Raises:
+        NeucodexError: whatever stands in the way, with the way out; no manifest was changed then.
+    """
+    options = options or CalibrationOptions()
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError(f"unknown calibration '{kind}'", f"choose one of {', '.join(KINDS)}")
+    root, bundles = _targets(folder, base)
+    halves = split_for_calibration(root, options.seed, samples, data_root)
+    runs = _Runs(halves, progress)
+    reference = runs.answers(root)
+    done: list[CalibratedBundle] = []
+    for bundle in bundles:
+        own = reference if bundle.manifest.kind == "split" else None
+        found = _calibrated(_axes(bundle, runs, own, options), kinds)
+        done.append(CalibratedBundle(bundle, halves, found))
+    how = halves.how() | {"date": now(), "command": command}
+    return [_kept(one, how) for one in done]
+
+
+def _kept(found: CalibratedBundle, how: Mapping[str, Any]) -> CalibratedBundle:
+    """What was found, in the bundle's manifest."""
+    policies = [
+        replace(c, entry=c.entry | {"calibration": {**c.entry["calibration"], **how}})
+        if c.check is not None
+        else c
+        for c in found.policies
+    ]
+    entries = {c.name: c.entry for c in policies if c.check is not None}
+    bundle = amend(found.bundle, exits={**found.bundle.manifest.exits, **entries})
+    return CalibratedBundle(bundle, found.samples, policies)
+
+
+def _targets(folder: Path, base: Path | None) -> tuple[Bundle, list[Bundle]]:
+    """The base, and the bundles to calibrate."""
+    if (folder / MANIFEST_FILE).is_file() or not folder.is_dir():
+        bundle = load_bundle(folder)
+        return find_base(bundle, base), [bundle]
+    root, splits = find_sweep(folder)
+    return root, [root, *splits]
+
+
+class _Runs:
+    """Each network run once over the samples, to T_max."""
+
+    def __init__(self, samples: CalibrationSamples, progress: Progress) -> None:
+        self.samples, self._progress = samples, progress
+        self._inputs = [part.take() for part in (samples.calibration, samples.check)]
+        self._done: dict[str, list[TwinResult]] = {}
+
+    @property
+    def labels(self) -> tuple[Labels, Labels]:
+        """Of the calibration samples, and of those to check on."""
+        return self.samples.calibration.samples.labels, self.samples.check.samples.labels
+
+    def results(self, bundle: Bundle) -> list[TwinResult]:
+        """On the calibration samples, and on those to check on."""
+        if bundle.sha256 not in self._done:
+            found: list[TwinResult] = []
+            name = bundle.manifest.split or "base"
+            for inputs, what in zip(self._inputs, ("calibration", "check")):
+                task = f"executor {name}, {what}"
+                found.append(
+                    run_twin(
+                        Executor(bundle.net),
+                        inputs,
+                        progress=lambda done, total, task=task: self._progress(task, done, total),
+                    )
+                )
+            self._done[bundle.sha256] = found
+        return self._done[bundle.sha256]
+
+    def answers(self, bundle: Bundle) -> tuple[Labels, Labels]:
+        """What a network answers at T_max."""
+        first, second = (predicted(_sums(r)[..., -1]) for r in self.results(bundle))
+        return first, second
+
+
+def _sums(result: TwinResult) -> NDArray[np.int64]:
+    assert result.sums is not None, "a bundle's network ends in a readout"
+    return result.sums
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """What policies stop along, timesteps or exit heads, on both parts of the samples.
+
+    Attributes:
+        fit: the calibration of a kind.
+        name: of a kind, in the manifest.
+        sums: to check on, (N, K, T) or logits of the exits.
+        labels: of these, (N,).
+        kept: which of these the reference gets right, (N,).
+    """
+
+    fit: Callable[[str], Calibration]
+    name: Callable[[str], str]
+    sums: Sums
+    labels: Labels
+    kept: NDArray[np.bool_]
+
+    def check(self, policy: OfflinePolicy) -> Check:
+        """A policy on samples that it was not calibrated on."""
+        exits = decide(policy, self.sums)
+        right = exits.predictions == self.labels
+        return Check(
+            samples=len(self.labels),
+            accuracy_t_max=float((predicted(self.sums[..., -1]) == self.labels).mean()),
+            accuracy=float(right.mean()),
+            mean_timesteps=float(exits.timesteps.mean()),
+            oct=float(optimal_cutoff(self.sums, self.labels).mean()),
+            lost=float((self.kept & ~right).mean()),
+        )
+
+
+def _axes(
+    bundle: Bundle,
+    runs: _Runs,
+    reference: tuple[Labels, Labels] | None,
+    options: CalibrationOptions,
+) -> list[_Axis]:
+    own, check = runs.results(bundle)
+    labels, check_labels = runs.labels
+    names = runs.samples.calibration.samples.classes
+    answers = predicted(_sums(check)[..., -1]) if reference is None else reference[1]
+    timesteps = partial(
+        calibrate,
+        sums=_sums(own),
+        labels=labels,
+        gain=bundle.readout_gain,
+        options=options,
+        class_names=names,
+        reference=None if reference is None else reference[0],
+        syn_ops=_spent(bundle, own),
+    )
+    axes = [_Axis(timesteps, exit_name, _sums(check), check_labels, answers == check_labels)]
+    if bundle.manifest.kind == "base" and bundle.net.exit_heads:
+        cascade = Cascade.of(bundle)
+        logits = cascade.logits(cascade.sums(check))
+        axes.append(
+            _Axis(
+                lambda kind: calibrate_structural(bundle, kind, own, labels, options, names),
+                lambda kind: STRUCTURAL + kind,
+                logits,
+                check_labels,
+                predicted(logits[..., -1]) == check_labels,
+            )
+        )
+    return axes
+
+
+def _spent(bundle: Bundle, result: TwinResult) -> NDArray[np.int64]:
+    """SynOps and MACs of the edge part up to each timestep, (N, T)."""
+    edge = result.ledger.select([node.name for node in bundle.net.edge_nodes])
+    work = edge.per_node("syn_ops").sum(axis=1) + edge.per_node("macs").sum(axis=1)
+    return work.cumsum(axis=1)
+
+
+def _calibrated(axes: Sequence[_Axis], kinds: Sequence[str]) -> list[Calibrated]:
+    """Every kind on every axis; where all were meant, those that are not possible say why."""
+    found: list[Calibrated] = []
+    problem: DataError | None = None
+    for axis in axes:
+        for kind in kinds or KINDS:
+            name = axis.name(kind)
+            try:
+                made = axis.fit(kind)
+            except DataError as error:
+                if kinds:
+                    raise
+                problem = problem or error
+                found.append(Calibrated(kind, name, problem=str(error)))
+                continue
+            entry = {
+                "policy": policy_to_dict(made.policy),
+                "calibration": {"kind": kind} | made.report,
+            }
+            found.append(Calibrated(kind, name, entry, axis.check(made.policy)))
+    if problem is not None and not any(one.check for one in found):
+        raise problem
+    return found

@@ -1,0 +1,141 @@
+"""What calibrating bundles found: as JSON, and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from neucodex_lava.bundle import Bundle
+from neucodex_lava.evaluation.calibration_samples import CalibrationSamples
+
+
+@dataclass(frozen=True)
+class Check:
+    """A policy on samples that it was not calibrated on.
+
+    Attributes:
+        samples: how many.
+        accuracy_t_max, accuracy: without and with early exits.
+        mean_timesteps: timesteps, or exits, run per sample.
+        oct: of the oracle.
+        lost: share of samples that the reference gets right and this policy does not.
+    """
+
+    samples: int
+    accuracy_t_max: float
+    accuracy: float
+    mean_timesteps: float
+    oct: float
+    lost: float
+
+    @property
+    def drop(self) -> float:
+        """Accuracy that exits cost, as a share."""
+        return self.accuracy_t_max - self.accuracy
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """One kind of calibration of one bundle.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: under which ``--policy`` finds it.
+        entry: what the manifest keeps: policy and how; empty where it was not possible.
+        check: on samples that were not calibrated on; None where it was not possible.
+        problem: why it was not possible, with the way out.
+    """
+
+    kind: str
+    name: str
+    entry: dict[str, Any] = field(default_factory=dict)
+    check: Check | None = None
+    problem: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        found: dict[str, Any] = {"kind": self.kind, "name": self.name}
+        if self.check is None:
+            return found | {"problem": self.problem}
+        return found | self.entry | {"check": vars(self.check) | {"drop": self.check.drop}}
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedBundle:
+    """The calibrations of one bundle.
+
+    Attributes:
+        bundle: as amended.
+        samples: on which it was calibrated and checked.
+        policies: by kind.
+    """
+
+    bundle: Bundle
+    samples: CalibrationSamples
+    policies: list[Calibrated]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "bundle": str(self.bundle.path),
+            "split": self.bundle.manifest.split,
+            **self.samples.how(),
+            "check_samples": len(self.samples.check),
+            "policies": [policy.to_dict() for policy in self.policies],
+        }
+
+    def table(self) -> Any:
+        """A rich table: what each policy costs and saves on both parts of the samples."""
+        from rich.table import Table
+
+        how, check = self.samples.how(), next((p.check for p in self.policies if p.check), None)
+        where = "test samples" if how["data"] == "test" else "samples held out of training"
+        title = (
+            f"{self.bundle.path}: calibrated on {how['samples']:,} {where} (seed {how['seed']}),"
+            f" checked on {len(self.samples.check):,} other test samples"
+        )
+        if check is not None:
+            title += (
+                f"; there, all {self.bundle.manifest.t_max} timesteps answer"
+                f" {100 * check.accuracy_t_max:.2f} % right and the oracle needs {check.oct:.2f}"
+            )
+        table = Table(title=title, title_justify="left")
+        table.add_column("--policy", no_wrap=True)
+        table.add_column("points lost,\ncalibration", justify="right")
+        table.add_column("timesteps,\ncalibration", justify="right")
+        table.add_column("points lost,\ncheck", justify="right")
+        table.add_column("timesteps,\ncheck", justify="right")
+        table.add_column("", overflow="fold")
+        for policy in self.policies:
+            if policy.check is None:
+                table.add_row(policy.name, "", "", "", "", f"not possible: {policy.problem}")
+                continue
+            report = policy.entry["calibration"]
+            table.add_row(
+                policy.name,
+                f"{100 * report['drop'] + 0.0:.2f}",
+                f"{report['mean_timesteps']:.2f}",
+                f"{100 * policy.check.drop + 0.0:.2f}",
+                f"{policy.check.mean_timesteps:.2f}",
+                _said(policy.entry, policy.check),
+            )
+        return table
+
+
+def _said(entry: Mapping[str, Any], check: Check) -> str:
+    """The policy's numbers in short, and what it promises."""
+    report, policy = entry["calibration"], entry["policy"]
+    said = [f"{name} {policy[name]:.4g}" for name in ("alpha", "threshold") if name in policy]
+    said += [f"patience {policy['patience']}"] if "patience" in policy else []
+    if "thresholds" in policy:
+        betas = ("never" if b is None else f"{b:.3g}" for b in policy["thresholds"][:-1])
+        said.append(f"gaps above {', '.join(betas)}")
+    if policy.get("temperature", 1.0) != 1.0:
+        said.append(f"temperature {policy['temperature']:.3g}")
+    if "level" in report:
+        said.append(
+            f"at most {100 * report['level']:g} % lost with {100 * report['confidence']:g} %"
+            f" confidence (calibration: {report['lost']} samples; check: {100 * check.lost:.2f} %)"
+        )
+    return "; ".join(said)

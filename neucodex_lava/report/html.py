@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neucodex_lava.errors import ConfigError, MissingDependencyError
-from neucodex_lava.report import plots, svg
+from neucodex_lava.report import exit_heads, plots, svg
 from neucodex_lava.report.columns import (
     EXIT_COLUMNS,
     KINDS,
@@ -44,6 +44,7 @@ def render_html(results: Results) -> str:
     source = files("neucodex_lava.report").joinpath("template.html.j2").read_text("utf-8")
     made = [plots.accuracy_energy(results), plots.accuracy_payload(results)]
     made.append(plots.exit_histogram(results))
+    made += [exit_heads.exits_by_class(row) for row in exit_heads.structural_rows(results)]
     layered = [plots.layers(r) for r in results.rows if r.configuration == "D+B"]
     # Only what `svg.render` made, with every name escaped, is passed on as markup.
     figures, layer_figures = (

@@ -12,6 +12,7 @@ from neucodex_lava.report.si import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # configuration: (colour, marker); the shape tells them apart without colour.
 _STYLES: dict[str, tuple[str, str]] = {
@@ -162,14 +163,25 @@ def exit_histogram(results: Results) -> svg.Plot | None:
     ]
     if not rows:
         return None
-    fig, (ax,) = svg.figure(7.2, 1.3 + 0.3 * len(rows))
     names = [f"{r.split or ''} {r.configuration}".strip()[:40] for r in rows]
+    histograms = [r.exit_histogram for r in rows]
+    steps = [f"{step + 1}" for step in range(max(map(len, histograms)))]
+    fig = share_bars(names, histograms, steps, "stopped after timestep")
+    spoken = "; ".join(f"{n}: {r.exit_histogram[:16]}" for n, r in zip(names[:20], rows))
+    return svg.render(fig, "exits", "Timesteps at which samples stopped", spoken)
+
+
+def share_bars(
+    names: list[str], histograms: list[list[int]], steps: list[str], title: str
+) -> Figure:
+    """A bar of 100 % for each histogram that is not empty, in as many colours as it has steps."""
+    fig, (ax,) = svg.figure(7.2, 1.3 + 0.3 * len(names))
     outline: dict[str, Any] = {"height": 0.74, "edgecolor": svg.GREY, "linewidth": 0.6}
-    for step in range(max(len(r.exit_histogram) for r in rows)):
+    for step, label in enumerate(steps):
         colour = _RAMP[step % len(_RAMP)]
         ink = "#000000" if step % len(_RAMP) >= 3 else "#ffffff"
-        for at, row in enumerate(rows):
-            shares = [count / sum(row.exit_histogram) for count in row.exit_histogram]
+        for at, histogram in enumerate(histograms):
+            shares = [count / max(sum(histogram), 1) for count in histogram]
             if step < len(shares) and shares[step] > 0:
                 left = 100 * sum(shares[:step])
                 ax.barh(at, 100 * shares[step], left=left, color=colour, **outline)
@@ -178,15 +190,14 @@ def exit_histogram(results: Results) -> svg.Plot | None:
                     text = f"{100 * shares[step]:.0f}"
                     ax.text(middle, at, text, ha="center", va="center", color=ink, fontsize=8.5)
         if step < _MAX_LEGEND:
-            ax.barh(0, 0, color=colour, label=f"{step + 1}", **outline)
-    ax.set_yticks(range(len(rows)), names)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
+            ax.barh(0, 0, color=colour, label=label, **outline)
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlim(0, 100)
     ax.set_xlabel("share of samples, measured (%)")
     ax.grid(False, axis="y")
-    fig.legend(loc="outside upper center", ncols=8, title="stopped after timestep")
-    spoken = "; ".join(f"{n}: {r.exit_histogram[:16]}" for n, r in zip(names[:20], rows))
-    return svg.render(fig, "exits", "Timesteps at which samples stopped", spoken)
+    fig.legend(loc="outside upper center", ncols=8, title=title)
+    return fig
 
 
 @svg.drawn

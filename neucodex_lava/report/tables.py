@@ -24,6 +24,7 @@ from neucodex_lava.report.columns import (
     pipeline_columns,
     row_name,
 )
+from neucodex_lava.report.exit_heads import structural_table
 from neucodex_lava.report.results import LayerRow, Results, Row
 from neucodex_lava.report.si import DASH, si
 from neucodex_lava.report.summary import best_row, exit_notes, vain_exits
@@ -40,6 +41,7 @@ def results_table(results: Results) -> RenderableType:
         _Rows(results, "Accuracy and edge energy, per sample", answer_columns(results)),
         Text(),
         *_exits(results),
+        *([structural, Text()] if (structural := structural_table(results)) else []),
         *([_Rows(results, "Pipeline, per sample", pipeline)] if pipeline else []),
         *([Text(f"{vain_exits(results)}\n")] if pipeline else []),
         _Rows(results, "Link and time, per sample", LINK_COLUMNS),

@@ -21,6 +21,7 @@ from neucodex_lava.exits.calibration.for_drop import (
 )
 from neucodex_lava.exits.calibration.guarantee import calibrate_guaranteed
 from neucodex_lava.exits.calibration.temperature import calibrate_temperature
+from neucodex_lava.exits.calibration.topk import calibrate_topk
 from neucodex_lava.exits.calibration.topk_snncutoff import calibrate_topk_snncutoff
 from neucodex_lava.exits.metrics import Labels
 from neucodex_lava.exits.policy import Sums
@@ -31,6 +32,7 @@ KINDS: Mapping[str, Kind] = {
     "confidence": calibrate_confidence,
     "temperature": calibrate_temperature,
     "entropy": calibrate_entropy,
+    "topk": calibrate_topk,
     "topk-snncutoff": calibrate_topk_snncutoff,
     "patience": calibrate_patience,
     "guaranteed": calibrate_guaranteed,
@@ -67,6 +69,7 @@ def calibrate(
     """
     require(kind in KINDS, f"unknown calibration '{kind}'", f"choose one of {', '.join(KINDS)}")
     data = CalibrationData(sums, labels, gain, class_names, reference, syn_ops)
+    data.require_all_classes()
     return KINDS[kind](data, options or CalibrationOptions())
 
 

@@ -69,7 +69,7 @@ class CalibrationData:
 
     Attributes:
         sums: S_t, (N, K, T).
-        labels: classes, (N,), each of the K at least once.
+        labels: classes, (N,).
         gain: the readout's gain; 1 where the sums are logits already.
         class_names: of the K classes, or empty.
         reference: answers that are to be kept, (N,): the base network's, say; None for the network's
@@ -78,7 +78,7 @@ class CalibrationData:
             `qlearning` reads it.
 
     Raises:
-        DataError: no samples, a class without any, labels that do not fit.
+        DataError: no samples, or labels that are no classes.
         ConfigError: arrays whose shapes do not fit, a gain that is not positive.
     """
 
@@ -106,15 +106,6 @@ class CalibrationData:
         outside = (self.labels < 0) | (self.labels >= shape[1])
         if outside.any():
             raise DataError(f"label {self.labels[outside][0]} is outside 0..{shape[1] - 1}")
-        missing = np.flatnonzero(np.bincount(self.labels, minlength=shape[1]) == 0)
-        if len(missing):
-            name = self.class_names[missing[0]] if self.class_names else ""
-            raise DataError(
-                f"the calibration data has no sample of class {missing[0]}"
-                + (f" ('{name}')" if name else "")
-                + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
-                "calibrate on more samples, drawn at random",
-            )
 
     @staticmethod
     def _fits(name: str, array: NDArray[Any], *shapes: tuple[int, ...]) -> None:
@@ -137,6 +128,22 @@ class CalibrationData:
     def right(self) -> NDArray[np.bool_]:
         """Whether the prediction after each timestep is right, (N, T)."""
         return right(self.sums, self.labels)
+
+    def require_all_classes(self) -> None:
+        """Refuse data in which a class is missing.
+
+        Raises:
+            DataError: names the first such class.
+        """
+        missing = np.flatnonzero(np.bincount(self.labels, minlength=self.classes) == 0)
+        if len(missing):
+            name = self.class_names[missing[0]] if self.class_names else ""
+            raise DataError(
+                f"the calibration data has no sample of class {missing[0]}"
+                + (f" ('{name}')" if name else "")
+                + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
+                "calibrate on more samples, drawn at random",
+            )
 
     def rows(self, chosen: NDArray[np.intp]) -> CalibrationData:
         """Some of the samples."""

@@ -31,6 +31,7 @@ from neucodex_lava.exits.calibration.data import (
     CalibrationOptions,
 )
 from neucodex_lava.exits.calibration.families import Family, confidence_family
+from neucodex_lava.exits.calibration.topk import topk_family
 from neucodex_lava.exits.policy import ExitPolicy, decide, predicted
 
 
@@ -100,14 +101,8 @@ def learn_then_test(
         DataError: too few samples (says how many it needs), or too many are lost even without early
             exits.
     """
-    needed, found = samples_needed(level, confidence), len(data)
-    if found < needed:
-        raise DataError(
-            f"at most {100 * level:g} % extra error with {100 * confidence:g} % confidence needs at"
-            f" least {needed} calibration samples, found {found}",
-            f"calibrate on more samples, or allow a level of {_reachable(found, confidence):.3g}",
-        )
-    tails, kept = binomial_tails(found, level), reference_right(data)
+    require_samples(len(data), level, confidence)
+    tails, kept, found = binomial_tails(len(data), level), reference_right(data), len(data)
     chosen: tuple[float, ExitPolicy, int] | None = None
     for parameter, policy in family.policies():
         lost = int(losses(policy, data, kept).sum())
@@ -125,17 +120,43 @@ def learn_then_test(
     return chosen
 
 
-def _reachable(samples: int, confidence: float) -> float:
-    return 1 - (1 - confidence) ** (1 / samples) + 5e-4
+def require_samples(found: int, level: float, confidence: float, parts: int = 1) -> None:
+    """Refuse too few samples.
+
+    Args:
+        found: samples there are.
+        level, confidence: of the guarantee.
+        parts: into so many equal parts they will be split, one of which is tested on.
+
+    Raises:
+        DataError: says how many it needs.
+    """
+    needed = parts * samples_needed(level, confidence)
+    if found < needed:
+        reachable = 1 - (1 - confidence) ** (parts / max(found, parts))
+        raise DataError(
+            f"at most {100 * level:g} % extra error with {100 * confidence:g} % confidence needs at"
+            f" least {needed} calibration samples, found {found}",
+            f"calibrate on more samples, or allow a level of {reachable + 5e-4:.3f}",
+        )
 
 
 def calibrate_guaranteed(data: CalibrationData, options: CalibrationOptions) -> Calibration:
-    """The confidence policy with the smallest alpha that keeps the promise.
+    """The cheapest policy of the family asked for that keeps the promise.
+
+    The confidence family is there beforehand. The Top-K family takes its shape from a seeded half of
+    the data, and the promise is tested on the other half.
 
     Raises:
         DataError: as `learn_then_test`.
     """
-    family, tested = confidence_family(data, options.logits), data
+    if options.family == "topk":
+        order = np.random.default_rng(options.seed).permutation(len(data))
+        require_samples(len(data), options.level, options.confidence, parts=2)
+        tested = data.rows(order[len(data) // 2 :])
+        family = topk_family(data.rows(order[: len(data) // 2]), options.logits)
+    else:
+        family, tested = confidence_family(data, options.logits), data
     parameter, policy, lost = learn_then_test(family, tested, options.level, options.confidence)
     return Calibration.of(
         policy,

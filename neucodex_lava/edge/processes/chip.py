@@ -21,15 +21,16 @@ class ChipNetwork(AbstractProcess):
 
     Ports:
         inp: spikes, or graded values, of a frame, (W, H, C).
-        out: spikes of the last node, (W', H', C').
+        out: spikes of the output, (W', H', C').
 
     Attributes:
         timesteps: T.
         interval: Lava steps per sample, the power of two from T on that the chip's resets need.
-        latency: Lava steps from a frame to its spikes, the last node's depth.
+        latency: Lava steps from a frame to its spikes, the output's depth.
         stock: every process inside.
         readout: the last node's `LIFReset` where it is a readout, else None. After the step in which
             it updates, its Var ``v`` shifted right by 6 is the running sum S_t.
+        exits: the same of each exit head, by its name.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ChipNetwork(AbstractProcess):
         self.latency = latency
         self.stock: tuple[Any, ...] = ()
         self.readout: Any = None
+        self.exits: dict[str, Any] = {}
 
     def frame_step(self, sample: int, t: int) -> int:
         """Lava step in which to send a frame; both from 0."""

@@ -37,7 +37,7 @@ class StockAssembly(ABC):
         interval: Lava steps between two resets.
 
     Attributes:
-        neurons: a `LIFReset` per node name.
+        neurons: a `LIFReset` per node name, or a `PresetLIF` where stock Lava has no such neuron.
         relays: every group of relay neurons.
 
     Raises:
@@ -51,11 +51,14 @@ class StockAssembly(ABC):
             check_neuron(node)
         self._synapses = [self._describe(*link) for link in wiring.net.connections()]
         self.neurons: dict[str, Any] = {
-            n.name: stock_neuron(n, interval=interval, offset=wiring.offset(n.name))
-            for n in wiring.net.nodes
+            n.name: self.make_neuron(n, interval, wiring.offset(n.name)) for n in wiring.net.nodes
         }
         self.relays: list[Any] = []
         self._relayed_ports: dict[tuple[str, bytes, int], Any] = {}
+
+    def make_neuron(self, node: Node, interval: int, offset: int) -> Any:
+        """The process for a node's neurons; see `stock_neuron`."""
+        return stock_neuron(node, interval=interval, offset=offset)
 
     @abstractmethod
     def input_port(self, delays: Delays, wait: int) -> Any:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from neucodex_lava.edge.processes.chip import ChipNetwork
 from neucodex_lava.edge.runtime.supervisor import SupervisedRun
 from neucodex_lava.edge.stock.assembly import Delays, StockAssembly
-from neucodex_lava.edge.stock.processes import FUSED_HINT, StockSynapse, whc
+from neucodex_lava.edge.stock.processes import FUSED_HINT, StockSynapse, check_stock_neuron, whc
 from neucodex_lava.edge.wiring import Wiring, check_inputs
 from neucodex_lava.errors import ConfigError, DataError
 from neucodex_lava.integer_net import STATE_SHIFT, WEIGHT_MAX, WEIGHT_MIN, IntegerNet
@@ -38,8 +38,9 @@ def chip_network(net: IntegerNet, timesteps: int | None = None) -> ChipNetwork:
 
     Raises:
         ConfigError: something that the chip's stock processes cannot do: transposed convolutions, an
-            iDecay of 0, delays, graded input that skips ahead, convolutions whose weights are wider
-            than 8 bits or whose geometry is; or T outside 1..T_max, or a cut at 0.
+            iDecay of 0, a reset by subtraction, an initial potential, delays, graded input that skips
+            ahead, convolutions whose weights are wider than 8 bits or whose geometry is; or T outside
+            1..T_max, or a cut at 0.
     """
     wiring = Wiring.of(net, "pipelined", timesteps)
     _refuse(wiring)
@@ -58,8 +59,8 @@ def run_chip_network(
         inputs: uint8 (N, C, H, W, T), as for `simulate`.
 
     Returns:
-        Spikes of the last edge node, uint8 (N, C, H, W, T), and, where that is the readout, the
-        running sums S_t, int64 (N, K, T), else None.
+        Spikes of the node whose output crosses the cut, uint8 (N, C, H, W, T), and, where that is the
+        readout, the running sums S_t, int64 (N, K, T), else None.
 
     Raises:
         ConfigError: as `chip_network`.
@@ -111,7 +112,7 @@ class _ChipAssembly(StockAssembly):
         interval = 1 << (wiring.timesteps - 1).bit_length()
         super().__init__(wiring, interval)
         net = wiring.net
-        last = net.nodes[-1]
+        last = net.last
         self.network = ChipNetwork(
             input_shape=whc(net.input_shape),
             output_shape=whc(last.shape),
@@ -123,6 +124,7 @@ class _ChipAssembly(StockAssembly):
         self.assemble()
         self.neurons[last.name].s_out.connect(self.network.out)
         self.network.readout = self.neurons[last.name] if net.ends_in_readout else None
+        self.network.exits = {name: self.neurons[name] for name in wiring.exit_heads}
         self.network.stock = (*self.neurons.values(), *self.relays, *self._processes)
 
     def input_port(self, delays: Delays, wait: int) -> Any:
@@ -143,6 +145,8 @@ class _ChipAssembly(StockAssembly):
 def _refuse(wiring: Wiring) -> None:
     """Raise ConfigError for what `reference` can express with our help, but stock processes cannot."""
     net = wiring.net
+    for node in net.nodes:
+        check_stock_neuron(node)
     for (node, connection), link in zip(net.connections(), wiring.links):
         where = f"node '{node.name}', connection from '{connection.source}'"
         if connection.longest_delay:

@@ -1,7 +1,8 @@
 """The processes of the `reference` backend: stock Lava, with counting synapses and taps.
 
 Stock `Conv`, `Dense`, `DelayDense` and `Sparse` synapses (with a counter), stock `LIFReset` neurons
-that clear themselves as their window begins, stock `LIF` relays where spikes wait; see
+that clear themselves as their window begins (`PresetLIF`, ours, where a neuron resets by subtraction or
+starts at a potential), stock `LIF` relays where spikes wait; see
 ``docs/semantics.md``.
 """
 
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 
 from energy.ledger import Ledger
 from neucodex_lava.edge.processes import counting
+from neucodex_lava.edge.processes.preset import PyPresetLIFModel
 from neucodex_lava.edge.processes.ranges import PyRangeWatchModel, RangeWatch
 from neucodex_lava.edge.processes.taps import PySpikeTapModel, PyVarTapModel, SpikeTap, VarTap
 from neucodex_lava.edge.runtime.shared import shared_zeros
 from neucodex_lava.edge.stock.assembly import Delays, StockAssembly, holds_spikes_back, waits_inside
 from neucodex_lava.edge.stock.counts import ReferenceCounts
-from neucodex_lava.edge.stock.processes import StockSynapse, whc
+from neucodex_lava.edge.stock.processes import StockSynapse, stock_neuron, whc
 from neucodex_lava.edge.wiring import Wiring
 from neucodex_lava.integer_net import DECAY_ONE, STATE_SHIFT, Node
 
@@ -42,15 +44,16 @@ class ReferenceNetwork(StockAssembly):
         frames: input per Lava step, uint8 (steps, C, H, W), zeros while the pipeline drains. One
             sample alone where `holds_spikes_back` says so: stock processes cannot forget spikes
             that are on their way when the next sample begins.
-        record: keep every node's spikes, not only the last one's.
+        record: keep every node's spikes, not only the output's.
         watch: names of nodes whose currents and potentials are kept.
 
     Attributes:
         root: a process to start from.
         models: process models of our own processes.
-        output: spikes of the last node, uint8 (steps, W, H, C).
+        output: spikes of the output, uint8 (steps, W, H, C).
         spikes: spikes of every node, if recorded, else of those that no other node hears at once.
-        currents, potentials: of watched nodes, int32 (steps, W, H, C); a readout's potential always.
+        currents, potentials: of watched nodes, int32 (steps, W, H, C); the readout's and the exit
+            heads' potentials always.
 
     Raises:
         ConfigError: something stock Lava cannot express.
@@ -64,28 +67,28 @@ class ReferenceNetwork(StockAssembly):
         record: bool = False,
         watch: Sequence[str] = (),
     ) -> None:
-        super().__init__(wiring, wiring.timesteps)
         self.models: dict[Any, type[Any]] = {}
+        self._steps = len(frames)
+        self._beyond: list[tuple[str, PerStep]] = []
+        super().__init__(wiring, wiring.timesteps)
         self.spikes: dict[str, NDArray[np.uint8]] = {}
         self.currents: dict[str, NDArray[np.int32]] = {}
         self.potentials: dict[str, NDArray[np.int32]] = {}
-        self._steps = len(frames)
         self._frames = frames
         self._clock = shared_zeros((1,), np.int64)
         self._counts = ReferenceCounts(wiring, self._steps)
         self._links = list(wiring.net.connections())
         self._inputs: dict[tuple[bytes, int], Any] = {}
         self._into: dict[str, list[tuple[Any, StockSynapse]]] = {}
-        self._beyond: dict[str, PerStep] = {}
         self.assemble()
-        last = wiring.net.nodes[-1]
+        last = wiring.net.last
         for node in wiring.net.nodes:
             if record or node is last or node.name not in self._counts.sent:
                 self._tap_spikes(node)
             readout = node.neuron.is_readout
             if node.name in watch:
                 self._tap_state(node, "u", self.currents)
-            if (readout and node is last) or node.name in watch:
+            if (readout and node.name in wiring.answers) or node.name in watch:
                 self._tap_state(node, "v", self.potentials)
             if readout or node.sum_bound is not None:
                 self._watch_range(node, readout=readout)
@@ -94,6 +97,17 @@ class ReferenceNetwork(StockAssembly):
                 self._keep_quiet(node)
         self.output = self.spikes[last.name]
         self.root = self.neurons[last.name]
+
+    def make_neuron(self, node: Node, interval: int, offset: int) -> Any:
+        """See `StockAssembly`."""
+        if node.neuron.is_stock:
+            return super().make_neuron(node, interval, offset)
+        beyond: PerStep | None = None
+        if node.neuron.reset == "subtract" and node.sum_bound is not None:
+            beyond = shared_zeros((self._steps,), np.int64)
+            self._beyond.append((node.name, beyond))
+        neurons = stock_neuron(node, interval=interval, offset=offset, beyond=beyond)
+        return self._own(neurons, PyPresetLIFModel)
 
     def input_port(self, delays: Delays, wait: int) -> Any:
         """See `StockAssembly`."""
@@ -163,7 +177,7 @@ class ReferenceNetwork(StockAssembly):
         self._own(watch, PyRangeWatchModel)
         for process, synapse in self._into[node.name]:
             synapse.sums(process).connect(watch.a_in)
-        self._beyond[node.name] = beyond
+        self._beyond.append((node.name, beyond))
 
     def _keep_quiet(self, node: Node) -> None:
         """Hold a biased node down until its window begins: what it sent earlier could be held back
@@ -192,14 +206,15 @@ class ReferenceNetwork(StockAssembly):
     def overflows(self, samples: int) -> Iterator[tuple[int, int, str, int]]:
         """(sample, timestep, node, value) of what left the 24-bit range, the earliest first.
 
-        Only nodes whose bound rests on measured sums can get there, and readouts.
+        Only nodes whose bound rests on measured sums can get there, and readouts. Of a neuron that
+        resets by subtraction, also what would have been clipped.
         """
-        windows = {
-            name: self.wiring.by_logical_time(beyond, self.wiring.offset(name), samples)
-            for name, beyond in self._beyond.items()
-        }
+        windows = [
+            (name, self.wiring.by_logical_time(beyond, self.wiring.offset(name), samples))
+            for name, beyond in self._beyond
+        ]
         for sample in range(samples):
             for t in range(self.wiring.timesteps):
-                for name, window in windows.items():
+                for name, window in windows:
                     if window[sample, t]:
                         yield sample, t + 1, name, int(window[sample, t])

@@ -15,6 +15,7 @@ from lava.utils.weightutils import SignMode
 from numpy.typing import NDArray
 from scipy.sparse import diags
 
+from neucodex_lava.edge.processes.preset import PresetLIF
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import STATE_SHIFT, Connection, Node, Shape
 
@@ -22,6 +23,11 @@ INT8_MAX = 127
 """Stock `Conv` keeps stride, padding, dilation, kernel size and groups in int8, unchecked."""
 RELAY_WEIGHT = 2
 FUSED_HINT = "simulate it with the backend fused"
+WITHOUT_STOCK_NEURON = {
+    "subtract": "it resets by subtracting its threshold (soft reset)",
+    "zero": "it starts at an initial potential",
+}
+"""What is beyond stock Lava's neurons, by a neuron's reset."""
 
 SynapseClass = Literal["Conv", "Dense", "DelayDense", "Sparse"]
 
@@ -80,21 +86,42 @@ def check_neuron(node: Node) -> None:
         )
 
 
-def stock_neuron(node: Node, *, interval: int, offset: int) -> Any:
-    """A node as `LIFReset`, cleared every `interval` Lava steps, first in step `offset` (from 0)."""
+def check_stock_neuron(node: Node) -> None:
+    """Raise ConfigError where only a process of ours has such a neuron, which no chip runs."""
+    check_neuron(node)
+    if not node.neuron.is_stock:
+        raise ConfigError(
+            f"node '{node.name}': {WITHOUT_STOCK_NEURON[node.neuron.reset]}; a chip needs a neuron in"
+            " microcode for it, stock ones reset to a potential of 0",
+            "convert or train a network that resets to zero, or simulate it with the backend fused or"
+            " reference",
+        )
+
+
+def stock_neuron(
+    node: Node, *, interval: int, offset: int, beyond: NDArray[np.int64] | None = None
+) -> Any:
+    """A node as `LIFReset`, cleared every `interval` Lava steps, first in step `offset` (from 0).
+
+    Where stock Lava has no such neuron it is a `PresetLIF`, and `beyond` goes to that.
+    """
     neuron, shape = node.neuron, whc(node.shape)
-    return LIFReset(
-        shape=shape,
-        du=neuron.current_decay - 1,
-        dv=neuron.voltage_decay,
-        bias_mant=np.broadcast_to(node.bias, shape).copy(),
-        bias_exp=STATE_SHIFT,
-        vth=neuron.threshold,
-        reset_interval=interval,
+    arguments: dict[str, Any] = {
+        "shape": shape,
+        "du": neuron.current_decay - 1,
+        "dv": neuron.voltage_decay,
+        "bias_mant": np.broadcast_to(node.bias, shape).copy(),
+        "bias_exp": STATE_SHIFT,
+        "vth": neuron.threshold,
+        "reset_interval": interval,
         # Lava's first step is number 1.
-        reset_offset=offset + 1,
-        name=node.name,
-    )
+        "reset_offset": offset + 1,
+        "name": node.name,
+    }
+    if neuron.is_stock:
+        return LIFReset(**arguments)
+    subtract = neuron.reset == "subtract"
+    return PresetLIF(initial=neuron.initial, subtract=subtract, beyond=beyond, **arguments)
 
 
 def relay_neuron(shape: Shape, name: str) -> Any:

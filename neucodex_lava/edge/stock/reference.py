@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,13 +87,13 @@ def _run(
         }
 
     spikes, potentials = logical(network.spikes), logical(network.potentials)
-    sums = None
-    if wiring.net.ends_in_readout:
-        flat = potentials[wiring.output].reshape(samples, -1, timesteps)
-        sums = flat.astype(np.int64) >> STATE_SHIFT
+
+    def running_sums(name: str) -> NDArray[np.int64]:
+        return potentials[name].reshape(samples, -1, timesteps).astype(np.int64) >> STATE_SHIFT
+
     return SimulationResult(
         output=spikes[wiring.output],
-        sums=sums,
+        sums=running_sums(wiring.output) if wiring.net.ends_in_readout else None,
         ledger=network.ledger(samples),
         spikes=spikes if record else None,
         seconds=seconds,
@@ -101,13 +102,14 @@ def _run(
         schedule="pipelined",
         currents=logical(network.currents),
         potentials={name: potentials[name] for name in watch},
+        exit_sums={name: running_sums(name) for name in wiring.exit_heads},
     )
 
 
 def _joined(parts: list[SimulationResult]) -> SimulationResult:
     """Runs of some samples each as one of all of them."""
 
-    def joined(of: list[dict[str, PerStep]]) -> dict[str, PerStep]:
+    def joined(of: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         return {name: np.concatenate([part[name] for part in of]) for name in of[0]}
 
     first = parts[0]
@@ -123,4 +125,5 @@ def _joined(parts: list[SimulationResult]) -> SimulationResult:
         steps=sum(p.steps for p in parts),
         currents=joined([p.currents for p in parts]),
         potentials=joined([p.potentials for p in parts]),
+        exit_sums=joined([p.exit_sums for p in parts]),
     )

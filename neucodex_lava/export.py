@@ -102,12 +102,21 @@ def training_papers(run: Run, base: Bundle | None = None) -> dict[str, Any]:
     for one, epochs in _runs(run):
         log += [asdict(epoch) | {"run": len(commands)} for epoch in one.history[:epochs]]
         commands.append(one.command)
-    return {
+    result: dict[str, Any] = {
         "commands": commands,
         "config": to_dict(run.train),
         "log": log,
         "float_accuracy": run.float_accuracy,
     }
+    if run.conversion:
+        result |= {"conversion": to_dict(run.conversion), "golden": golden_witness(run)}
+    return result
+
+
+def golden_witness(run: Run) -> str:
+    """Who writes a run's golden record: SLAYER, or plain loops where it has no such neurons."""
+    soft = run.conversion is not None and run.conversion.method == "qcfs"
+    return "plain loops (models/converted.py)" if soft else "SLAYER"
 
 
 def _runs(run: Run) -> list[tuple[Run, int]]:

@@ -39,18 +39,19 @@ def to_integer_net(model: SplitModel) -> IntegerNet:
 def _node(block: SpikingBlock, input_bits: int) -> Node:
     neuron = READOUT
     if not block.readout:
-        threshold = 2 * block.gain
-        assert threshold == int(threshold), "a gain is half an integer threshold"
+        assert block.soft or float(block.threshold) == 2 * block.gain, "half an integer threshold"
         slayer = block.neuron
         decays = int(slayer.cx_current_decay), int(slayer.cx_voltage_decay)
-        neuron = Neuron(*decays, int(threshold))
+        reset = "subtract" if block.soft else "zero"
+        neuron = Neuron(*decays, int(block.threshold), reset, int(block.initial))
     bias = block.integer_bias().cpu().numpy().astype(np.int32)
     links = tuple(_connection(block, link) for link in block.links())
     node = Node(block.name, block.shape, neuron, bias, links)
     # A pooled readout of large maps: its gain left measured sums a margin, every run is checked. So it
-    # is for slow neurons of a network that is not ours.
-    may_exceed = block.readout or isinstance(block, OwnBlock)
-    return watched(node, input_bits, block.timesteps) if may_exceed else node
+    # is for slow neurons of a network that is not ours, or converted.
+    may_exceed = block.readout or block.converted is not None or isinstance(block, OwnBlock)
+    steps = block.converted.timesteps if block.converted else block.timesteps
+    return watched(node, input_bits, steps) if may_exceed else node
 
 
 def _connection(block: SpikingBlock, link: Synapses) -> Connection:

@@ -1,4 +1,4 @@
-"""train, finetune, export."""
+"""train, finetune, convert, export."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from neucodex_lava.config import (
     ActivationName,
     AugmentConfig,
     BottleneckConfig,
+    ConversionConfig,
     DeviceName,
     DistillConfig,
     LossConfig,
+    MethodName,
     OptimizerName,
     PrecisionName,
     TrainConfig,
     architecture,
     parse_split,
 )
+from neucodex_lava.config.conversion import LEAK
 from neucodex_lava.progress import Progress
 
 
@@ -222,6 +225,61 @@ class Finetune(Training):
                 **self.how(progress),
             )
         return self.finish(folder, run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert(Command):
+    """Make a spiking network of a trained artificial one, without training it further.
+
+    Train the artificial network with: neucodex train --ann-epochs N --epochs 0 --qat-epochs 0.
+    """
+
+    source: Annotated[Positional[Path], tyro.conf.arg(name="run")]
+    """Folder of the artificial network's run."""
+    method: MethodName = "qcfs"
+    """qcfs: neurons that keep what exceeds their threshold, of a network trained with --activation qcfs
+    (no stock Lava process or Loihi 2 neuron does that). transfer: leaky neurons as anywhere, of a ReLU
+    network."""
+    timesteps: int = 8
+    """T_max; qcfs is exact from about its levels on, transfer wants 32."""
+    leak: float = LEAK / 4096
+    """Of transfer: the share of its potential that a neuron loses per timestep."""
+    data_root: DataRoot = None
+    """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of the new run; by default RUN-METHOD-tT beside the old one."""
+
+    def run(self) -> int:
+        """Convert."""
+        conversion = ConversionConfig(self.method, round(4096 * self.leak))
+        name = f"{self.source.name}-{self.method}-t{self.timesteps}"
+        folder = self.out or self.source.parent / name
+        from neucodex_lava.conversion import convert
+
+        with self.progress() as progress:
+            run, found = convert(
+                folder,
+                self.source,
+                conversion,
+                timesteps=self.timesteps,
+                data_root=self.data_root,
+                command=command_line(),
+                progress=progress,
+            )
+        result = {
+            "run": str(folder.resolve()),
+            "method": self.method,
+            "timesteps": self.timesteps,
+            "test_accuracy": found[-1],
+            "exit_accuracy": list(found[:-1]),
+            "artificial_accuracy": run.float_accuracy,
+        }
+        text = (
+            f"{folder}: test accuracy {found[-1]:.2%} in {self.timesteps} timesteps, in integers;"
+            f" {run.float_accuracy:.2%} of the artificial network"
+        )
+        self.output(result, text, f"next: neucodex export {folder}")
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from neucodex_lava.config.chain import ChainConfig, ConvLayer
 from neucodex_lava.config.checking import from_dict, require, to_dict
+from neucodex_lava.config.conversion import ConversionConfig, MethodName
 from neucodex_lava.config.data import (
     BINNINGS,
     DATASETS,
@@ -53,6 +54,7 @@ __all__ = [
     "BottleneckConfig",
     "ChainConfig",
     "ConvLayer",
+    "ConversionConfig",
     "DataConfig",
     "DatasetName",
     "DeviceName",
@@ -60,6 +62,7 @@ __all__ = [
     "EncodingConfig",
     "EncodingName",
     "LossConfig",
+    "MethodName",
     "ModelConfig",
     "OptimizerName",
     "PolicyName",

@@ -37,11 +37,14 @@ from neucodex_lava.integer_net import (
     ConnectionKind,
     Shape,
 )
+from neucodex_lava.models.converted import QCFS, Converted, fire, fire_plainly
 from neucodex_lava.models.convolution import Convolution
 from neucodex_lava.models.neurons import (
+    DECAY_ONE,
     FLOAT_SCALE,
     LIF,
     Part,
+    drive_of,
     integrate,
     norm_lif,
     relu,
@@ -60,7 +63,7 @@ HEADROOM = 0.9
 FINE_WEIGHT = 64
 """A readout whose largest weight would be smaller than this is too coarse."""
 MEASURED_MARGIN = 4.0
-"""How much larger than measured a readout's sums may become before they overflow."""
+"""How much larger than measured sums may become before they overflow."""
 
 
 def round_straight_through(x: Tensor) -> Tensor:
@@ -227,10 +230,13 @@ class SpikingBlock(nn.Module):
         self.shape = synapses[0].output_shape()
         self.gain = 0.0
         self.artificial = False
+        self.activation: QCFS | None = None
+        self.converted: Converted | None = None
         self.neuron = self._neuron(FLOAT_THRESHOLD, FLOAT_SCALE)
 
     def _neuron(self, threshold: float, scale: int) -> cuba.Neuron:
-        neuron = slayer_neuron(threshold, 0.0 if self.readout else VOLTAGE_DECAY, scale)
+        decay = self.converted.voltage_decay / DECAY_ONE if self.converted else VOLTAGE_DECAY
+        neuron = slayer_neuron(threshold, 0.0 if self.readout else decay, scale)
         if self.readout:
             # SLAYER's own way to say "no spikes": block.cuba.Affine sets the same.
             neuron._threshold = -1.0  # pyright: ignore[reportPrivateUsage]
@@ -238,19 +244,42 @@ class SpikingBlock(nn.Module):
             self.lif = LIF.of(neuron)
         return neuron
 
+    def convert(self, neurons: Converted) -> None:
+        """Give it neurons of a converted network, before any gain is set."""
+        self.converted = neurons
+        self.neuron = self._neuron(FLOAT_THRESHOLD, FLOAT_SCALE)
+
     @property
     def integer(self) -> bool:
         """Whether the block is in its integer phase."""
         return self.gain > 0
+
+    @property
+    def threshold(self) -> float:
+        """Of its neurons, in weight units of the phase it is in; an integer in the integer phase."""
+        theta = float(self.activation.threshold) if self.activation else FLOAT_THRESHOLD
+        return round(theta * self.gain) if self.integer else theta
+
+    @property
+    def soft(self) -> bool:
+        """Whether its neurons keep what exceeds their threshold, and start at half of it."""
+        return self.converted is not None and self.converted.soft and not self.readout
+
+    @property
+    def initial(self) -> float:
+        """Potential before the first timestep, in the threshold's units."""
+        if not self.soft:
+            return 0.0
+        return self.threshold // 2 if self.integer else self.threshold / 2
 
     def links(self) -> list[Synapses]:
         """The synapses, typed."""
         return [s for s in self.synapses if isinstance(s, Synapses)]
 
     def set_gain(self, gain: float) -> None:
-        """Enter the integer phase with this gain: threshold 2g, weights times g."""
+        """Enter the integer phase with this gain: threshold 2g (theta g), weights times g."""
         self.gain = gain
-        threshold = 1.0 if self.readout else 2.0 * gain
+        threshold = 1.0 if self.readout else float(self.threshold)
         self.neuron = self._neuron(threshold, 1).to(next(self.parameters()).device)
 
     def choose_gain(self, input_bits: int = 1, measured: float = 0.0) -> float:
@@ -258,9 +287,10 @@ class SpikingBlock(nn.Module):
 
         Args:
             input_bits: of the network's input.
-            measured: of a readout, the largest running sum seen (float phase). Where the sum over all
-                possible inputs would leave it too coarse weights, `MEASURED_MARGIN` times this one
-                must fit instead.
+            measured: of a readout, the largest running sum seen (float phase), of neurons that keep
+                what exceeds their threshold the largest potential. Where the worst case over all
+                possible inputs would leave too coarse weights, `MEASURED_MARGIN` times this one must
+                fit instead.
 
         Raises:
             NetError: the gain would be below 2, or leave a readout no weights.
@@ -281,8 +311,16 @@ class SpikingBlock(nn.Module):
                 axes = [i for i in range(weight.dim()) if i != (link.kind == "conv_transpose")]
                 positive = positive + scale * link.positions * weight.clamp(min=0).sum(axes)
                 negative = negative + scale * link.positions * (-weight).clamp(min=0).sum(axes)
-            largest_bias = float(bias.abs().max())
-            if self.readout:
+            largest_bias, bias_max = float(bias.abs().max()), float(BIAS_MAX)
+            if self.converted and not self.readout:
+                # After a reset to zero a potential that has fallen out of range is clipped, and only
+                # a timestep's sums must fit; one that keeps what it has must not be.
+                largest_sum = float(torch.maximum(positive, negative).max())
+                bias_max = min(bias_max, SUM_MAX / self.converted.growth)
+                if self.soft:
+                    largest_sum = (largest_sum + largest_bias) * self.converted.growth
+                    largest_sum = min(largest_sum, MEASURED_MARGIN * measured or largest_sum)
+            elif self.readout:
                 both = torch.maximum(positive, negative) + bias.abs()
                 largest_sum = self.timesteps * float(both.max())
                 if measured and largest_weight * SUM_MAX < FINE_WEIGHT * largest_sum:
@@ -292,9 +330,9 @@ class SpikingBlock(nn.Module):
                 largest_sum = max(float(positive.max()), down)
             bounds = [
                 WEIGHT_MAX / max(largest_weight, 1e-9),
-                BIAS_MAX / max(largest_bias, 1e-9),
+                bias_max / max(largest_bias, 1e-9),
                 SUM_MAX / max(largest_sum, 1e-9),
-                THRESHOLD_MAX / 2,
+                THRESHOLD_MAX / self.threshold,
             ]
         limit = HEADROOM * min(bounds)
         if limit < 2:
@@ -313,7 +351,7 @@ class SpikingBlock(nn.Module):
             return limit
         if joins:
             return float(largest_even_mantissa(limit))
-        return math.floor(2 * limit) / 2
+        return math.floor(self.threshold * limit) / self.threshold
 
     def integer_weights(self, link: Synapses) -> Tensor:
         """Even integer weights of one connection in SLAYER's layout, by SLAYER's own quantiser.
@@ -333,6 +371,20 @@ class SpikingBlock(nn.Module):
             total = total + link.fold()[1].to(device)
         return round_straight_through(total * self.gain).clamp(-BIAS_MAX, BIAS_MAX)
 
+    def largest(self, values: dict[str, Tensor]) -> float:
+        """What `choose_gain` wants measured; 0 of neurons that need none.
+
+        Args:
+            values: of all nodes up to this one, in the float phase, each (T, N, C, H, W).
+        """
+        if self.readout:
+            return float(values[self.name].abs().max())
+        if not self.soft:
+            return 0.0
+        taken = self.threshold * values[self.name]
+        kept = self.initial + (drive_of(self.parts(values)) - taken).cumsum(0)
+        return float(torch.maximum(kept.abs(), (kept + taken).abs()).max())
+
     def parts(self, values: dict[str, Tensor]) -> list[Part]:
         """What each connection brings to the membrane; see `forward`."""
         parts = [
@@ -351,11 +403,16 @@ class SpikingBlock(nn.Module):
         Args:
             values: spikes of the nodes before, by name, each (T, N, C, H, W).
         """
-        parts = self.parts(values)
+        parts, dtype = self.parts(values), self.links()[0].dtype
         if self.artificial and not self.readout:
-            return relu(parts, self.lif.fire / self.lif.scale, self.links()[0].dtype)
+            if self.activation is not None:
+                return self.activation(drive_of(parts)).to(dtype)
+            return relu(parts, self.lif.fire / self.lif.scale, dtype)
+        if self.soft:
+            drive = drive_of(parts, whole=self.integer)
+            return fire(drive, self.threshold, self.initial).to(dtype)
         if not self.readout:
-            return norm_lif(parts, self.lif, whole=self.integer, dtype=self.links()[0].dtype)
+            return norm_lif(parts, self.lif, whole=self.integer, dtype=dtype)
         # A readout has one dense connection, no batch norm.
         (part,) = parts
         assert part.bias is not None
@@ -370,9 +427,11 @@ class SpikingBlock(nn.Module):
     def forward_slayer(self, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The same spikes or sums from SLAYER's own synapses and neuron, and its potential.
 
+        SLAYER has no neuron that keeps what exceeds its threshold: those are run by plain loops.
+
         Returns:
             Spikes (or the readout's running sums), and the potential after each timestep, 0 where the
-            neuron spiked, in weight units; both (N, C, H, W, T).
+            neuron spiked and was reset to it, in weight units; both (N, C, H, W, T).
         """
         drive: Tensor | None = None
         for link in self.links():
@@ -386,6 +445,8 @@ class SpikingBlock(nn.Module):
             drive = part if drive is None else drive + part
         assert drive is not None
         bias = self.integer_bias()[:, None, None, None]
+        if self.soft:
+            return fire_plainly(drive + bias, int(self.threshold), int(self.initial))
         self.neuron.norm = lambda current: current + bias
         self.neuron.shape = None
         voltage: Any = self.neuron.dynamics(torch.round(drive))[1]

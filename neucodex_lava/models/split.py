@@ -108,8 +108,8 @@ class SplitModel(nn.Module):
         """Enter the integer phase: choose every block's gain from its folded weights.
 
         Args:
-            x: inputs (T_max, N, C, H, W), by which the readout's sums are measured where their worst
-                case over all possible inputs is out of the chip's reach.
+            x: inputs (T_max, N, C, H, W), by which sums are measured where their worst case over all
+                possible inputs is out of the chip's reach.
 
         Raises:
             NetError: a block that no gain fits.
@@ -119,11 +119,11 @@ class SplitModel(nn.Module):
             was_training = self.training
             with torch.no_grad():
                 _, values = self.eval().run(x)
+                largest = {b.name: b.largest(values) for b in self.block_list()}
             self.train(was_training)
-            largest = {b.name: float(values[b.name].abs().max()) for b in self.block_list()}
         self.set_gains(
             {
-                b.name: b.choose_gain(self.input_bits, largest.get(b.name, 0.0) * b.readout)
+                b.name: b.choose_gain(self.input_bits, largest.get(b.name, 0.0))
                 for b in self.block_list()
             }
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from neucodex_lava.config import (
     BottleneckConfig,
+    ConversionConfig,
     DataConfig,
     ModelConfig,
     TrainConfig,
@@ -22,6 +23,7 @@ from neucodex_lava.config import (
 from neucodex_lava.errors import ConfigError, FormatError
 from neucodex_lava.models.backbones.build import build_base
 from neucodex_lava.models.bottleneck import insert_bottleneck
+from neucodex_lava.models.converted import QCFS, Converted
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.training.checkpoints import load_weights, read_checkpoint, writing
 
@@ -62,6 +64,7 @@ class Run:
         float_accuracy: of the float network before it was quantised, on the whole test split (0..1):
             beside the last record's it says what quantisation costs.
         history: one record per finished epoch.
+        conversion: how the artificial network `init` became this one; None where none did.
     """
 
     model: ModelConfig
@@ -78,6 +81,7 @@ class Run:
     version: int = RUN_VERSION
     float_accuracy: float | None = None
     history: tuple[EpochRecord, ...] = field(default=())
+    conversion: ConversionConfig | None = None
 
     @property
     def total_epochs(self) -> int:
@@ -97,7 +101,15 @@ class Run:
     def build(self) -> SplitModel:
         """The model with fresh weights (of this run's shapes)."""
         bits = self.data.encoding.input_bits
-        model = build_base(self.model, self.input_shape, self.classes, self.data.timesteps, bits)
+        steps = self.data.timesteps
+        model = build_base(self.model, self.input_shape, self.classes, steps, bits)
+        for block in model.block_list():
+            if self.train.activation == "qcfs" and not block.readout:
+                block.activation = QCFS(self.train.levels)
+            if self.conversion and not block.readout:
+                soft = self.conversion.method == "qcfs"
+                decay = 0 if soft else self.conversion.voltage_decay
+                block.convert(Converted(decay, soft, steps))
         return insert_bottleneck(model, self.bottleneck) if self.bottleneck else model
 
 
@@ -135,14 +147,41 @@ def load_model(folder: Path) -> tuple[Run, SplitModel]:
     """A finished run's model, in its integer phase and in evaluation mode.
 
     Raises:
-        FormatError: not a run, or not finished.
+        FormatError: not a run, not finished, or an artificial network.
     """
+    run, model = _load_finished(folder)
+    if not model.integer:
+        raise FormatError(
+            f"run '{folder}' holds an artificial network, without spikes",
+            f"neucodex convert {folder} makes a spiking network of it",
+        )
+    return run, model
+
+
+def load_artificial(folder: Path) -> tuple[Run, SplitModel]:
+    """A finished run's artificial network, in its artificial phase and in evaluation mode.
+
+    Raises:
+        FormatError: not a run, not finished, or of a spiking network.
+    """
+    run, model = _load_finished(folder)
+    if model.integer:
+        raise FormatError(
+            f"run '{folder}' holds a spiking network, not an artificial one",
+            "train one with --ann-epochs N --epochs 0 --qat-epochs 0",
+        )
+    model.set_artificial(True)
+    return run, model
+
+
+def _load_finished(folder: Path) -> tuple[Run, SplitModel]:
     run = read_run(folder)
     model = run.build()
     content = read_checkpoint(folder)
     load_weights(folder, content, model)
     epochs = int(content["epoch"])
-    if epochs < run.total_epochs or not model.integer:
+    artificial = run.train.artificial and run.conversion is None
+    if epochs < run.total_epochs or model.integer == artificial:
         raise FormatError(
             f"run '{folder}' has done {epochs} of {run.total_epochs} epochs",
             "run the same train or finetune command again: it resumes",

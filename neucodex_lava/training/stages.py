@@ -151,6 +151,11 @@ def finetune(
         raise ConfigError(
             f"run '{base_folder}' has a bottleneck already", "pass the run of the base network"
         )
+    if base_run.conversion is not None:
+        raise ConfigError(
+            f"run '{base_folder}' is of a converted network, which cannot be trained on",
+            "train a spiking network from the artificial one's weights: train --init RUN",
+        )
     run = Run(
         with_heads_at(base_run.model, exit_heads),
         base_run.data,

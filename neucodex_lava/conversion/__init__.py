@@ -1,0 +1,5 @@
+"""From artificial networks to spiking ones, and what artificial ones would cost instead."""
+
+from neucodex_lava.conversion.convert import convert
+
+__all__ = ["convert"]

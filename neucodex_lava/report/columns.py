@@ -6,7 +6,7 @@ The terminal and the page are made from the same list, so that they cannot disag
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from neucodex_lava.report.results import LayerRow, Results, Row
@@ -45,6 +45,12 @@ ORACLE = "oracle"
 def policies(results: Results) -> list[str]:
     """Exit policies of the dynamic rows, in their order."""
     return list(dict.fromkeys(r.policy for r in results.rows if r.dynamic))
+
+
+def of_policy(results: Results, names: Sequence[str]) -> Results:
+    """The same with only the dynamic rows of these exit policies."""
+    rows = [r for r in results.rows if not r.dynamic or r.policy in names]
+    return replace(results, rows=rows)
 
 
 def row_name(results: Results, row: Row) -> str:

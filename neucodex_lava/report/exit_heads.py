@@ -1,4 +1,4 @@
-"""Where structural exits answered: shares of all samples, and of each class (SPARQ's figure)."""
+"""Where samples were answered: shares of all of them, and of each class (SPARQ's figure)."""
 
 from __future__ import annotations
 
@@ -37,13 +37,16 @@ def structural_table(results: Results) -> Table | None:
 
 @svg.drawn
 def exits_by_class(row: Row) -> svg.Plot | None:
-    """Share of each class's samples that each exit answered, a bar for each class."""
+    """Share of each class's samples that each exit, or timestep, answered, a bar for each class."""
     classes = row.exit_histogram_by_class[:_MAX_CLASSES]
     if not classes:
         return None
     names = [f"class {number}" for number in range(len(classes))]
-    fig = share_bars(names, classes, row.exits, "answered at exit")
+    timesteps = [f"{t + 1}" for t in range(len(row.exit_histogram))]
+    legend = "answered at exit" if row.exits else "stopped after timestep"
+    fig = share_bars(names, classes, row.exits or timesteps, legend)
     spoken = "; ".join(f"{name}: {counts}" for name, counts in zip(names, classes))
-    letters = "".join(c if c.isascii() and c.isalnum() else "-" for c in row.policy)
-    title = f"Exits by class, {row.configuration}, {row.policy}"
+    where = " ".join(part for part in (row.split, row.configuration, row.policy) if part)
+    letters = "".join(c if c.isascii() and c.isalnum() else "-" for c in where)
+    title = f"Exits by class, {where}"
     return svg.render(fig, f"exits-by-class-{letters}", title, spoken)

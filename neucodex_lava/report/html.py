@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neucodex_lava.errors import ConfigError, MissingDependencyError
-from neucodex_lava.report import exit_heads, plots, svg
+from neucodex_lava.report import exit_heads, plots, policy_plots, svg
 from neucodex_lava.report.columns import (
     EXIT_COLUMNS,
     KINDS,
@@ -18,8 +18,11 @@ from neucodex_lava.report.columns import (
     answer_columns,
     by_split,
     edge_only,
+    exit_rows,
     layer_total,
+    of_policy,
     pipeline_columns,
+    policies,
     row_name,
 )
 from neucodex_lava.report.results import Results, Row
@@ -42,10 +45,13 @@ def render_html(results: Results) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     source = files("neucodex_lava.report").joinpath("template.html.j2").read_text("utf-8")
-    made = [plots.accuracy_energy(results), plots.accuracy_payload(results)]
+    one = of_policy(results, policies(results)[:1])
+    made = [plots.accuracy_energy(one), plots.accuracy_payload(one)]
     made.append(plots.exit_histogram(results))
+    made += policy_plots.accuracy_timesteps(results)
     made += [exit_heads.exits_by_class(row) for row in exit_heads.structural_rows(results)]
-    layered = [plots.layers(r) for r in results.rows if r.configuration == "D+B"]
+    made += [exit_heads.exits_by_class(row) for row in exit_rows(one) if not row.exits]
+    layered = [plots.layers(r) for r in one.rows if r.configuration == "D+B"]
     # Only what `svg.render` made, with every name escaped, is passed on as markup.
     figures, layer_figures = (
         [(plot.title, Markup(plot.svg)) for plot in part if plot] for part in (made, layered)
@@ -57,7 +63,7 @@ def render_html(results: Results) -> str:
         groups=[_group(results, split, rows) for split, rows in by_split(results.rows).items()],
         figures=figures,
         layer_figures=layer_figures,
-        layer_tables=[_layer_table(results, r) for r in results.rows if r.layers],
+        layer_tables=[_layer_table(results, r) for r in one.rows if r.layers],
         layer_columns=LAYER_COLUMNS,
         kinds=KINDS,
         notes=notes(results),

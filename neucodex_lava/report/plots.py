@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from neucodex_lava.report import svg
-from neucodex_lava.report.columns import edge_only
+from neucodex_lava.report.columns import edge_only, exit_rows, policies, row_name
 from neucodex_lava.report.results import LayerRow, Results, Row
 from neucodex_lava.report.si import percent
 
@@ -156,14 +156,11 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 @svg.drawn
 def exit_histogram(results: Results) -> svg.Plot | None:
     """Share of samples that stopped after each timestep, a bar per dynamic configuration."""
-    rows = [
-        r
-        for r in results.rows
-        if sum(r.exit_histogram) and (r.configuration[:1] == "D" or "dynamic" in r.configuration)
-    ]
+    shown = exit_rows(results) if len(policies(results)) > 1 else results.rows
+    rows = [r for r in shown if r.dynamic and sum(r.exit_histogram) and not r.exits]
     if not rows:
         return None
-    names = [f"{r.split or ''} {r.configuration}".strip()[:40] for r in rows]
+    names = [f"{r.split or ''} {row_name(results, r)}".strip()[:50] for r in rows]
     histograms = [r.exit_histogram for r in rows]
     steps = [f"{step + 1}" for step in range(max(map(len, histograms)))]
     fig = share_bars(names, histograms, steps, "stopped after timestep")

@@ -127,7 +127,9 @@ def exit_notes(results: Results) -> list[str]:
             "of every figure."
         )
     if results.calibrations:
-        spoken = "; ".join(f"{name}: {how}" for name, how in results.calibrations.items())
+        ways = dict.fromkeys(results.calibrations.values())
+        groups = {how: [n for n, h in results.calibrations.items() if h == how] for how in ways}
+        spoken = "; ".join(f"{', '.join(names)} on {how}" for how, names in groups.items())
         found.append(f"Calibrated exit policies: {spoken}.")
     if ORACLE in policies(results):
         found.append(

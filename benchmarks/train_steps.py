@@ -17,9 +17,10 @@ from benchmarks.train_block import (
 )
 from neucodex_lava.config import architecture
 from neucodex_lava.models.backbones.build import build_base
-from neucodex_lava.models.blocks import SpikingBlock, Synapses
+from neucodex_lava.models.blocks import SpikingBlock
 from neucodex_lava.models.dropin import accelerate
 from neucodex_lava.models.slayer import block
+from neucodex_lava.models.synapses import Synapses
 
 NETWORK_BATCH = 64
 

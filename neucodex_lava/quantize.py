@@ -15,9 +15,10 @@ from neucodex_lava.integer_net import (
     Neuron,
     Node,
 )
-from neucodex_lava.models.blocks import SpikingBlock, Synapses
+from neucodex_lava.models.blocks import SpikingBlock
 from neucodex_lava.models.own import OwnBlock, OwnSynapses
 from neucodex_lava.models.split import SplitModel
+from neucodex_lava.models.synapses import Synapses
 from neucodex_lava.watched import watched
 
 

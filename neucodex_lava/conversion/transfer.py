@@ -15,10 +15,11 @@ from torch import Tensor
 
 from neucodex_lava.errors import NetError
 from neucodex_lava.integer_net import INPUT
-from neucodex_lava.models.blocks import FLOAT_THRESHOLD, SpikingBlock, Synapses
+from neucodex_lava.models.blocks import SpikingBlock
 from neucodex_lava.models.dynamics import lif_torch
 from neucodex_lava.models.neurons import drive_of
 from neucodex_lava.models.split import SplitModel
+from neucodex_lava.models.synapses import FLOAT_THRESHOLD, Synapses
 
 SHARES = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2)
 """Thresholds tried, as shares of the layer's large activations."""

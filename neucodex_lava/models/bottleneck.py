@@ -7,8 +7,9 @@ from __future__ import annotations
 from neucodex_lava.config import BottleneckConfig
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import Shape
-from neucodex_lava.models.blocks import FLOAT_SCALE, FLOAT_THRESHOLD, SpikingBlock, Synapses
+from neucodex_lava.models.blocks import FLOAT_SCALE, SpikingBlock
 from neucodex_lava.models.split import SplitModel, require_split_point
+from neucodex_lava.models.synapses import FLOAT_THRESHOLD, Synapses
 
 ENCODER, DECODER = "encoder", "decoder"
 

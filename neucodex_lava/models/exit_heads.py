@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from neucodex_lava.models.blocks import SpikingBlock, Synapses
+from neucodex_lava.models.blocks import SpikingBlock
 from neucodex_lava.models.split import SplitModel, require_split_point
+from neucodex_lava.models.synapses import Synapses
 
 HEAD_SIDE = 8
 """Averaging saves weights to train, not SynOps: each spike reaches all outputs anyway."""

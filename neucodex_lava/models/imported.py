@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from neucodex_lava.config.own import OwnConfig, OwnLayer
 from neucodex_lava.errors import NetError
 from neucodex_lava.integer_net import DECAY_ONE, SUM_MAX, Shape
-from neucodex_lava.models.blocks import FLOAT_THRESHOLD
 from neucodex_lava.models.imported_block import (
     check_kind,
     checked_neuron,
@@ -34,6 +33,7 @@ from neucodex_lava.models.imported_block import (
     weights_of,
 )
 from neucodex_lava.models.slayer import block as cuba_block
+from neucodex_lava.models.synapses import FLOAT_THRESHOLD
 
 COUNT_WEIGHT = 128
 """Integer weight with which a readout counts the spikes of an output layer."""

@@ -22,11 +22,12 @@ from neucodex_lava.integer_net import (
     WEIGHT_MAX,
     Shape,
 )
-from neucodex_lava.models.blocks import HEADROOM, SpikingBlock, Synapses, round_straight_through
+from neucodex_lava.models.blocks import HEADROOM, SpikingBlock, round_straight_through
 from neucodex_lava.models.neurons import DECAY_ONE, Part, slayer_neuron
 from neucodex_lava.models.slayer import cuba, shift
 from neucodex_lava.models.slayer import synapse as slayer_synapse
 from neucodex_lava.models.split import SplitModel
+from neucodex_lava.models.synapses import Synapses
 
 
 def build_own(

@@ -26,9 +26,9 @@ from neucodex_lava.config import (
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.export import export_run
 from neucodex_lava.models.backbones.build import build_base
-from neucodex_lava.models.blocks import pool
 from neucodex_lava.models.bottleneck import insert_bottleneck
 from neucodex_lava.models.split import SplitModel
+from neucodex_lava.models.synapses import pool
 from neucodex_lava.quantize import to_integer_net
 from neucodex_lava.training.forward import Forward
 from neucodex_lava.training.objective import Objective

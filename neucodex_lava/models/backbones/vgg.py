@@ -10,8 +10,9 @@ from __future__ import annotations
 from neucodex_lava.config import VGGConfig
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.integer_net import INPUT, Shape
-from neucodex_lava.models.blocks import SpikingBlock, Synapses
+from neucodex_lava.models.blocks import SpikingBlock
 from neucodex_lava.models.split import SplitModel
+from neucodex_lava.models.synapses import Synapses
 
 
 def build_vgg(

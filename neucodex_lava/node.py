@@ -68,9 +68,16 @@ class Neuron:
         return f"Neuron({text})"
 
     @property
+    def why_not_stock(self) -> str:
+        """What stock Lava's neuron, which resets to 0 and starts there, does not do; "" if it does."""
+        if self.reset == "subtract":
+            return "it resets by subtracting its threshold (soft reset)"
+        return "it starts at an initial potential" if self.initial else ""
+
+    @property
     def is_stock(self) -> bool:
-        """Whether stock Lava has it: a reset to zero, from a potential of zero."""
-        return self.reset == "zero" and self.initial == 0
+        """Whether stock Lava has it, and so a chip: a reset to 0, from a potential of 0."""
+        return not self.why_not_stock
 
     @property
     def is_readout(self) -> bool:

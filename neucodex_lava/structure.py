@@ -1,6 +1,6 @@
 """The structure of an IntegerNet as JSON: everything but its numbers.
 
-Names, shapes, sources, kinds and geometry are text; weights, biases, decays, thresholds and
+Names, shapes, sources, kinds, geometry and resets are text; weights, biases, decays, thresholds and
 exponents are arrays of the file the text is part of (NetX HDF5, safetensors). A reader gives the
 numbers by a node's and a connection's index.
 """
@@ -8,6 +8,7 @@ numbers by a node's and a connection's index.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Protocol, cast, get_args
 
 import numpy as np
@@ -15,7 +16,15 @@ from numpy.typing import NDArray
 
 from neucodex_lava.connection import DELAY_MAX
 from neucodex_lava.errors import FormatError, NetError
-from neucodex_lava.integer_net import Connection, ConnectionKind, Neuron, Node, Shape
+from neucodex_lava.integer_net import (
+    THRESHOLD_MAX,
+    Connection,
+    ConnectionKind,
+    Neuron,
+    Node,
+    Reset,
+    Shape,
+)
 from neucodex_lava.json_fields import Fields
 
 NODES_LIMIT = 4096
@@ -34,7 +43,7 @@ class Numbers(Protocol):
     """Where the numbers of a net come from; `node` and `connection` are indices."""
 
     def neuron(self, node: int) -> Neuron:
-        """The node's neuron."""
+        """The node's neuron, but for its reset and initial potential."""
         ...
 
     def bias(self, node: int, channels: int) -> NDArray[Any]:
@@ -51,7 +60,10 @@ class Numbers(Protocol):
 
 
 def nodes_to_json(nodes: Iterable[Node]) -> list[dict[str, Any]]:
-    """Plain JSON values that `nodes_from_json` reads back."""
+    """Plain JSON values that `nodes_from_json` reads back.
+
+    A neuron's ``reset`` and ``initial`` stand there only where stock Lava has no such neuron.
+    """
     return [
         {
             "name": node.name,
@@ -59,8 +71,18 @@ def nodes_to_json(nodes: Iterable[Node]) -> list[dict[str, Any]]:
             "sum_bound": node.sum_bound,
             "connections": [_connection_to_json(c) for c in node.connections],
         }
+        | ({} if node.neuron.is_stock else _resets_to_json(node.neuron))
         for node in nodes
     ]
+
+
+def needs_resets(nodes: Iterable[Node]) -> bool:
+    """Whether a file of these nodes says resets or initial potentials, which came later."""
+    return not all(node.neuron.is_stock for node in nodes)
+
+
+def _resets_to_json(neuron: Neuron) -> dict[str, Any]:
+    return {"reset": neuron.reset, "initial": neuron.initial}
 
 
 def _connection_to_json(connection: Connection) -> dict[str, Any]:
@@ -78,7 +100,7 @@ def nodes_from_json(parent: Fields, numbers: Numbers) -> tuple[Node, ...]:
     """
     nodes: list[Node] = []
     for index, item in enumerate(parent.children("nodes", NODES_LIMIT)):
-        item.only("name", "shape", "sum_bound", "connections")
+        item.only("name", "shape", "sum_bound", "connections", "reset", "initial")
         name = item.text("name", NAME_LIMIT)
         if not name or not name.isprintable():
             raise item.fail("a node's name must be printable and not empty")
@@ -92,8 +114,22 @@ def nodes_from_json(parent: Fields, numbers: Numbers) -> tuple[Node, ...]:
             for j, link in enumerate(here.children("connections", CONNECTIONS_LIMIT))
         )
         bias = numbers.bias(index, shape[0])
-        nodes.append(Node(name, shape, numbers.neuron(index), bias, links, bound))
+        neuron = _with_resets(numbers.neuron(index), here)
+        nodes.append(Node(name, shape, neuron, bias, links, bound))
     return tuple(nodes)
+
+
+def _with_resets(neuron: Neuron, fields: Fields) -> Neuron:
+    """The neuron with its reset and initial potential, where its node says any."""
+    if "reset" in fields.values:
+        reset = fields.text("reset", 40)
+        if reset not in get_args(Reset):
+            raise fields.fail(f"unknown reset '{reset}'")
+        neuron = replace(neuron, reset=cast("Reset", reset))
+    if "initial" in fields.values:
+        initial = fields.integer("initial", -THRESHOLD_MAX, THRESHOLD_MAX)
+        neuron = replace(neuron, initial=initial)
+    return neuron
 
 
 def shape_from_json(fields: Fields, key: str) -> Shape:

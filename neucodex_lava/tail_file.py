@@ -1,7 +1,7 @@
 """`tail.safetensors`: the part of an IntegerNet after its cut. Needs numpy and safetensors only.
 
-Weights are int8 and hold w / 2; biases, decays, thresholds and exponents are int32; names, shapes and
-geometry are JSON in the file's metadata. Tensors are named by index: ``<node>.bias`` (C,),
+Weights are int8 and hold w / 2; biases, decays, thresholds and exponents are int32; names, shapes,
+geometry and resets are JSON in the file's metadata. Tensors are named by index: ``<node>.bias`` (C,),
 ``<node>.neuron`` (iDecay, vDecay, threshold), ``<node>.<connection>.weight`` and ``.exponent``.
 """
 
@@ -25,13 +25,16 @@ from neucodex_lava.structure import (
     NAME_LIMIT,
     STRUCTURE_LIMIT_BYTES,
     TIMESTEPS_LIMIT,
+    needs_resets,
     nodes_from_json,
     nodes_to_json,
     shape_from_json,
 )
 
 FORMAT = "neucodex-tail"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+RESETS_SINCE = 2
+"""Files without resets or initial potentials are written as version 1."""
 METADATA_KEY = "neucodex"
 """One key only: safetensors writes several in no fixed order."""
 FILE_LIMIT_BYTES = 1 << 31
@@ -81,12 +84,12 @@ class Tail:
             NetError: when the two do not fit.
         """
         mine = (self.source, self.code_shape, self.timesteps)
-        theirs = (edge.nodes[-1].name, edge.nodes[-1].shape, edge.timesteps)
+        theirs = (edge.last.name, edge.last.shape, edge.timesteps)
         if mine != theirs:
             raise NetError(
                 f"the tail continues {mine} (node, shape, timesteps), the edge ends in {theirs}"
             )
-        return replace(edge, nodes=edge.nodes + self.nodes, cut=len(edge.nodes))
+        return replace(edge, nodes=edge.nodes + self.nodes, cut=len(edge.nodes), end="")
 
 
 def write_tail(net: IntegerNet, path: Path | str) -> None:
@@ -112,8 +115,8 @@ def write_tail(net: IntegerNet, path: Path | str) -> None:
             tensors[f"{i}.{j}.exponent"] = np.array(connection.exponent, np.int32)
     structure = {
         "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "source": INPUT if net.cut == 0 else net.nodes[net.cut - 1].name,
+        "version": RESETS_SINCE if needs_resets(net.tail_nodes) else 1,
+        "source": net.output,
         "code_shape": list(net.code_shape),
         "code_bits": net.code_bits,
         "timesteps": net.timesteps,

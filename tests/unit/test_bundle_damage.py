@@ -172,7 +172,7 @@ def test_a_bad_tail_file_is_one_line(tmp_path: Path) -> None:
     attempt("'up'.*threshold -1", **{"0.neuron": np.array([4096, 0, -1], np.int32)})
     attempt("exponent 99", **{"0.0.exponent": np.array(99, np.int32)})
     attempt("not JSON", "{")
-    attempt("reads up to 1", text.replace('"version": 1', '"version": 7'))
+    attempt("reads up to 2", text.replace('"version": 1', '"version": 7'))
     attempt("not an earlier node", text.replace('"source": "up"', '"source": "out"'))
     attempt("'code_shape' is list", text.replace('"code_shape": [', '"code_shape": [7, '))
     save_file(tensors, path)

@@ -242,7 +242,7 @@ DEFECTS = {
     "a number for a type": (datasets("layer/1/type", 5), "layer/1/type: is not one string"),
     "no JSON": (datasets("neucodex/structure", np.bytes_(b"{")), "not JSON"),
     "deep JSON": (datasets("neucodex/structure", np.bytes_(b"[" * 100000)), "not JSON"),
-    "a newer version": (structure('"version": 1', '"version": 3'), "version 3.*reads up to 2"),
+    "a newer version": (structure('"version": 1', '"version": 7'), "version 7.*reads up to 3"),
     "another format": (structure("neucodex-netx", "x"), "'format' is not"),
     "no timesteps": (structure('"timesteps"', '"timestep"'), "unknown key 'timestep'"),
     "timesteps as text": (structure('"timesteps": 2', '"timesteps": "4"'), "must be an integer"),

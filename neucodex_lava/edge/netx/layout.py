@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from neucodex_lava.integer_net import INPUT, Connection, IntegerNet, Node, Shape
 
 FORMAT = "neucodex-netx"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+EXITS_SINCE = 3
+"""From this version on a file may say resets, initial potentials, and an end that is not its last node:
+only in files that need it."""
 HALVED_SINCE = 2
 """From this version on weights are int8 holding w / 2, a quarter of the bytes: only in files that
 lava-dl refuses, which would take them for whole ones. Those that it reads are written as version 1."""
@@ -43,6 +46,9 @@ def why_not_stock(net: IntegerNet) -> str:
     Each rule below is a case in which lava-dl 0.6.0 with lava-nc 0.10.0 would load the plain layers
     and compute something else, or fail in an obscure way.
     """
+    for node in net.edge_nodes:
+        if reason := node.neuron.why_not_stock:
+            return f"node '{node.name}': {reason}, NetX has no such neuron"
     if not net.is_chain:
         return "it is no chain of layers"
     if net.input_bits > 1:

@@ -28,6 +28,7 @@ from neucodex_lava.errors import FormatError
 from neucodex_lava.integer_net import IntegerNet, Neuron, Node, Shape
 from neucodex_lava.json_fields import Fields
 from neucodex_lava.structure import (
+    NAME_LIMIT,
     NODES_LIMIT,
     STRUCTURE_LIMIT_BYTES,
     TIMESTEPS_LIMIT,
@@ -149,7 +150,7 @@ def _read_own(root: CheckedGroup, layers: CheckedGroup, count: int) -> IntegerNe
         )
     fields.only(
         "format", "version", "refused_by_lava_dl", "input_shape", "input_bits", "timesteps",
-        "layers", "nodes",
+        "layers", "nodes", "end",
     )  # fmt: skip
     index = _layer_numbers(fields, count)
     halved = version >= HALVED_SINCE
@@ -161,6 +162,7 @@ def _read_own(root: CheckedGroup, layers: CheckedGroup, count: int) -> IntegerNe
         cut=len(nodes),
         timesteps=fields.integer("timesteps", 1, TIMESTEPS_LIMIT),
         input_bits=fields.integer("input_bits", 1, 64),
+        end=fields.text("end", NAME_LIMIT) if "end" in fields.values else "",
     )
     _check_layers(net, layers, index, count)
     return net

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from neucodex_lava.edge.netx.layout import (
+    EXITS_SINCE,
     EXTRA,
     FORMAT,
     HALVED_SINCE,
@@ -21,7 +22,7 @@ from neucodex_lava.edge.netx.layout import (
 )
 from neucodex_lava.errors import FormatError, NetError
 from neucodex_lava.integer_net import IntegerNet, Node
-from neucodex_lava.structure import nodes_to_json
+from neucodex_lava.structure import needs_resets, nodes_to_json
 
 
 def write_netx(net: IntegerNet, path: Path | str) -> None:
@@ -68,15 +69,18 @@ def _write(file: h5py.File, edge: IntegerNet) -> None:
             fields = plain_layer_fields(item, edge, following)
         for key, value in fields.items():
             group.create_dataset(key, data=value)
+    version = HALVED_SINCE if reason else 1
+    if needs_resets(edge.nodes) or edge.end:
+        version = EXITS_SINCE
     structure = {
         "format": FORMAT,
-        "version": HALVED_SINCE if reason else 1,
+        "version": version,
         "refused_by_lava_dl": reason,
         "input_shape": list(edge.input_shape),
         "input_bits": edge.input_bits,
         "timesteps": edge.timesteps,
         "layers": layers,
         "nodes": nodes_to_json(edge.nodes),
-    }
+    } | ({"end": edge.end} if edge.end else {})
     text = json.dumps(structure, indent=1, sort_keys=True).encode("ascii")
     file.create_dataset(f"{EXTRA}/{STRUCTURE}", data=np.bytes_(text))

@@ -23,11 +23,6 @@ INT8_MAX = 127
 """Stock `Conv` keeps stride, padding, dilation, kernel size and groups in int8, unchecked."""
 RELAY_WEIGHT = 2
 FUSED_HINT = "simulate it with the backend fused"
-WITHOUT_STOCK_NEURON = {
-    "subtract": "it resets by subtracting its threshold (soft reset)",
-    "zero": "it starts at an initial potential",
-}
-"""What is beyond stock Lava's neurons, by a neuron's reset."""
 
 SynapseClass = Literal["Conv", "Dense", "DelayDense", "Sparse"]
 
@@ -89,9 +84,9 @@ def check_neuron(node: Node) -> None:
 def check_stock_neuron(node: Node) -> None:
     """Raise ConfigError where only a process of ours has such a neuron, which no chip runs."""
     check_neuron(node)
-    if not node.neuron.is_stock:
+    if reason := node.neuron.why_not_stock:
         raise ConfigError(
-            f"node '{node.name}': {WITHOUT_STOCK_NEURON[node.neuron.reset]}; a chip needs a neuron in"
+            f"node '{node.name}': {reason}; a chip needs a neuron in"
             " microcode for it, stock ones reset to a potential of 0",
             "convert or train a network that resets to zero, or simulate it with the backend fused or"
             " reference",

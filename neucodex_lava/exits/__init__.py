@@ -14,6 +14,7 @@ from neucodex_lava.exits.metrics import (
 )
 from neucodex_lava.exits.oracle import OraclePolicy
 from neucodex_lava.exits.patience import PatiencePolicy
+from neucodex_lava.exits.place import Placed, PlacePolicy, decide_place, decide_place_stepwise
 from neucodex_lava.exits.policy import (
     Action,
     ExitPolicy,
@@ -41,6 +42,8 @@ __all__ = [
     "OfflinePolicy",
     "OraclePolicy",
     "PatiencePolicy",
+    "PlacePolicy",
+    "Placed",
     "QLearningPolicy",
     "TopKPolicy",
     "calibration_error",
@@ -52,6 +55,8 @@ __all__ = [
     "max_softmax",
     "normalised_entropy",
     "optimal_cutoff",
+    "decide_place",
+    "decide_place_stepwise",
     "policy_from_dict",
     "policy_to_dict",
     "predicted",

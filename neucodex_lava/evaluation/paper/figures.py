@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 CONFIGURATIONS = ("F-B", "D-B", "F+B", "D+B")
 
@@ -60,11 +62,55 @@ class PaperTable:
         return None
 
 
+@dataclass(frozen=True)
+class PaperWords:
+    """What is known of a paper whose table we do not have.
+
+    Attributes:
+        paper: title and number.
+        known: how we know it.
+        claims: what the paper says of itself, each with its source.
+        figures: cells, should any become known: what they are of, their values, and their source.
+    """
+
+    paper: str
+    known: str
+    claims: tuple[str, ...]
+    figures: tuple[Mapping[str, Any], ...]
+
+    def find(self, **of: str) -> Mapping[str, Any]:
+        """The cell with these values; empty where not known."""
+        wanted = of.items()
+        return next((cell for cell in self.figures if wanted <= cell.items()), {})
+
+    def notes(self) -> tuple[str, ...]:
+        """For the foot of a table."""
+        return (
+            f"The paper: {self.paper}. {self.known}",
+            f"It says of itself: {'; '.join(self.claims)}.",
+        )
+
+
+@cache
+def words(name: str) -> PaperWords:
+    """What is known of ``sparq`` or ``cutoff`` (SNNCutoff)."""
+    raw = _read(f"{name}.json")
+    return PaperWords(raw["paper"], raw["known"], _claims(raw), tuple(raw["figures"]))
+
+
+def _read(name: str) -> dict[str, Any]:
+    text = files("neucodex_lava.evaluation.paper").joinpath(name).read_text("utf-8")
+    return json.loads(text)
+
+
+def _claims(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{c['claim']} ({c['source']})" for c in raw["claims"])
+
+
 @cache
 def table1() -> PaperTable:
     """Table I of NeuCODEX (arXiv 2509.19156), as far as it is known to us."""
-    text = files("neucodex_lava.evaluation.paper").joinpath("table1.json").read_text("utf-8")
-    raw = json.loads(text)
+    raw = _read("table1.json")
     conditions = raw["conditions"]
     return PaperTable(
         paper=raw["paper"],
@@ -74,5 +120,5 @@ def table1() -> PaperTable:
         t_max=conditions["t_max"],
         conditions_source=conditions["source"],
         figures=tuple(PaperFigure(**figure) for figure in raw["figures"]),
-        claims=tuple(f"{c['claim']} ({c['source']})" for c in raw["claims"]),
+        claims=_claims(raw),
     )

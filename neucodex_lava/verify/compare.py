@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Seen:
         sums: the readout's running sums, int64 (N, K, T), if it covers them.
         ledger: counts, if it counts.
         potentials: of each node, int32 (N, C, H, W, T), if it shows them.
+        exit_sums: running sums of each exit head it covers, int64 (N, K, T).
     """
 
     names: list[str]
@@ -36,6 +37,7 @@ class Seen:
     sums: NDArray[np.int64] | None = None
     ledger: Ledger | None = None
     potentials: Mapping[str, NDArray[np.int32]] | None = None
+    exit_sums: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 def compare(backend: str, schedule: str | None, golden: Golden, seen: Seen) -> BackendCheck:
@@ -106,7 +108,10 @@ def _values(
     """What is compared neuron by neuron: its name, the backend's and the record's, (N, C, H, W, T)."""
     spikes = golden.spikes[name]
     yield "spike", seen.spikes[name], spikes
-    if seen.sums is not None and name == seen.names[-1]:
+    if name in seen.exit_sums:
+        sums, recorded = seen.exit_sums[name], golden.exit_sums[name]
+        yield "running sum", sums.reshape(spikes.shape), recorded.reshape(spikes.shape)
+    elif seen.sums is not None and name == seen.names[-1]:
         yield "running sum", seen.sums.reshape(spikes.shape), golden.sums.reshape(spikes.shape)
 
 
@@ -144,11 +149,13 @@ def changed_integers(bundle: Bundle) -> tuple[list[str], Difference | None]:
     """
     golden, net = bundle.golden, bundle.net
     values = {INPUT: golden.inputs, **golden.spikes}
+    gains = {net.last.name: golden.readout_gain, **golden.exit_gains}
     changed: list[str] = []
     first: Difference | None = None
     for node in net.nodes:
-        last = node is net.nodes[-1]
-        gain_fits = not last or bundle.readout_gain == golden.readout_gain
+        gain_fits = (
+            node.name not in gains or bundle.manifest.gains.get(node.name) == gains[node.name]
+        )
         if golden.integers[node.name] == node.fingerprint() and gain_fits:
             continue
         changed.append(node.name)

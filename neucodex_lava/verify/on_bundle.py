@@ -18,7 +18,8 @@ from neucodex_lava.verify.states import Watch, add_states
 if TYPE_CHECKING:
     from neucodex_lava.models.split import SplitModel
 
-BACKENDS = ("slayer", "twin", "fused", "reference", "netx")
+BACKENDS = ("slayer", "plain", "twin", "fused", "reference", "netx")
+"""``plain``: plain loops from the run's checkpoint, in SLAYER's place for neurons that it lacks."""
 RUN_WITNESS = "the executor on the training run's network"
 
 
@@ -46,8 +47,12 @@ def verify(
         raise ConfigError(f"unknown backend '{unknown[0]}'", f"choose from {', '.join(BACKENDS)}")
     golden, net = bundle.golden, bundle.net
     skipped: dict[str, str] = {}
+    soft = any(not node.neuron.is_stock for node in net.nodes)
+    lacking = "SLAYER has no neuron that keeps what exceeds its threshold: see the backend plain"
+    witness, other = ("plain", "slayer") if soft else ("slayer", "plain")
+    skipped[other] = lacking if soft else "SLAYER has all neurons of this bundle"
     if run is None:
-        skipped["slayer"] = "needs the training run: pass --run FOLDER"
+        skipped[witness] = "needs the training run: pass --run FOLDER"
     reason = why_not_stock(net)
     if reason:
         skipped["netx"] = f"lava-dl's own reader refuses this edge.net: {reason}"
@@ -55,6 +60,8 @@ def verify(
         if backend in skipped:
             raise ConfigError(f"backend {backend} cannot run: {skipped[backend]}")
     backends = backends or tuple(b for b in BACKENDS if b not in skipped)
+    if not soft:
+        del skipped["plain"]
     model, trained = load_run(run, bundle) if run is not None else (None, None)
     jobs = [(backend, schedule) for backend in backends for schedule in _schedules(backend)]
     checks: list[BackendCheck] = []
@@ -106,7 +113,9 @@ def _with_states(
 
         return show
 
-    agreeing = [c for c in checks if c.first_difference is None and c.backend != "slayer"]
+    agreeing = [
+        c for c in checks if c.first_difference is None and c.backend not in ("slayer", "plain")
+    ]
     # The executor is the fastest, and shows all nodes.
     agreeing.sort(key=lambda c: c.backend != "twin")
     witnesses = {

@@ -43,10 +43,15 @@ def verify_on_dataset(
         progress: called as batches finish.
 
     Raises:
-        ConfigError: another bundle's run, or a negative count.
+        ConfigError: another bundle's run, a negative count, or neurons that SLAYER lacks.
         FormatError: no finished run.
         DataError: the dataset is missing or damaged.
     """
+    if not all(node.neuron.is_stock for node in bundle.net.nodes):
+        raise ConfigError(
+            "SLAYER has no neuron that keeps what exceeds its threshold, as this bundle's do",
+            f"verify {bundle.path} --run {run} compares plain loops with all backends",
+        )
     model, _ = load_run(run, bundle)
     samples = open_samples(bundle, count, data_root=data_root)
     labels, total = samples.samples.labels, len(samples)
@@ -64,21 +69,24 @@ def verify_on_dataset(
         slayer, twin = model.run_slayer(inputs), run_twin(executor, inputs)
         assert twin.sums is not None, "a bundle's network ends in a readout"
         fired = _fired(slayer, twin)
-        different = np.argwhere(slayer.sums != twin.sums)
         other_counts = np.argwhere(fired != twin.ledger.axon_out)
-        sums, spikes = sums + len(different), spikes + len(other_counts)
+        spikes += len(other_counts)
         if first is None and len(other_counts):
             n, i, t = (int(x) for x in other_counts[np.lexsort(other_counts.T[[1, 2, 0]])[0]])
             name = net.nodes[i].name
             found = int(fired[n, i, t]), int(twin.ledger.axon_out[n, i, t])
             first = Difference("slayer", None, name, start + n, t + 1, None, "spikes", *found)
-        if first is None and len(different):
-            n, k, t = (int(x) for x in different[np.lexsort(different.T[[1, 2, 0]])[0]])
-            found = int(slayer.sums[n, k, t]), int(twin.sums[n, k, t])
-            name = net.nodes[-1].name
-            first = Difference(
-                "slayer", None, name, start + n, t + 1, (k, 0, 0), "running sum", *found
-            )
+        mine = {**slayer.exit_sums, net.last.name: slayer.sums}
+        theirs = {**twin.exit_sums, net.last.name: twin.sums}
+        for name in mine:
+            different = np.argwhere(mine[name] != theirs[name])
+            sums += len(different)
+            if first is None and len(different):
+                n, k, t = (int(x) for x in different[np.lexsort(different.T[[1, 2, 0]])[0]])
+                found = int(mine[name][n, k, t]), int(theirs[name][n, k, t])
+                first = Difference(
+                    "slayer", None, name, start + n, t + 1, (k, 0, 0), "running sum", *found
+                )
         correct += _right(slayer.sums, labels[rows])
         executor_correct += _right(twin.sums, labels[rows])
         progress("SLAYER on test samples", rows.stop, total)

@@ -128,7 +128,8 @@ def _yardstick(net: IntegerNet, inputs: NDArray[np.uint8]) -> Golden:
     assert twin.potentials is not None
     sums = np.zeros((len(inputs), 0, 0), np.int64) if twin.sums is None else twin.sums
     digests = {name: digest_potentials(v) for name, v in twin.potentials.items()}
-    return Golden(inputs, twin.spikes, sums, twin.ledger, digests, {}, 1.0)
+    gains = dict.fromkeys(twin.exit_sums, 1.0)
+    return Golden(inputs, twin.spikes, sums, twin.ledger, digests, {}, 1.0, twin.exit_sums, gains)
 
 
 def _with_states(
@@ -169,7 +170,7 @@ def _run_stock(
     from neucodex_lava.stock_netx import run_stock_netx
 
     out, sums = run_stock_netx(path, net, inputs, skip_layers, num_layers)
-    last = net.nodes[-1].name
+    last = net.last.name
     return Seen([last], {last: out}, sums)
 
 
@@ -180,4 +181,4 @@ def _run(backend: str, schedule: str, net: IntegerNet, inputs: NDArray[np.uint8]
     assert lava.spikes is not None
     names = [node.name for node in net.nodes]
     shown = lava.potentials if lava.potentials.keys() >= set(names) else None
-    return Seen(names, lava.spikes, lava.sums, lava.ledger, shown)
+    return Seen(names, lava.spikes, lava.sums, lava.ledger, shown, lava.exit_sums)

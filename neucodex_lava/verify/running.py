@@ -39,14 +39,14 @@ def run_backend(
     Args:
         backend, schedule: of `verify.BACKENDS`.
         bundle: whose net and input.
-        model: the training run's, for the backend ``slayer``.
+        model: the training run's, for the backends ``slayer`` and ``plain``.
     """
     net, golden = bundle.net, bundle.golden
-    if backend == "slayer":
+    if backend in ("slayer", "plain"):
         assert model is not None
         slayer = model.run_slayer(golden.inputs)
         names = list(slayer.spikes)
-        return Seen(names, slayer.spikes, slayer.sums, potentials=slayer.potentials)
+        return Seen(names, slayer.spikes, slayer.sums, None, slayer.potentials, slayer.exit_sums)
     if backend == "twin":
         from neucodex_lava.cloud.executor import Executor
         from neucodex_lava.cloud.twin import run_twin
@@ -54,11 +54,11 @@ def run_backend(
         twin = run_twin(Executor(net), golden.inputs, record=True)
         assert twin.spikes is not None
         names = [n.name for n in net.nodes]
-        return Seen(names, twin.spikes, twin.sums, twin.ledger, twin.potentials)
+        return Seen(names, twin.spikes, twin.sums, twin.ledger, twin.potentials, twin.exit_sums)
     if backend == "netx":
         from neucodex_lava.stock_netx import run_stock_netx
 
-        last = net.edge_nodes[-1].name
+        last = net.output
         out, sums = run_stock_netx(bundle.path / "edge.net", net, golden.inputs)
         return Seen([last], {last: out}, sums)
     from neucodex_lava.edge.simulation import simulate
@@ -73,7 +73,7 @@ def run_backend(
     assert lava.spikes is not None
     names = [n.name for n in net.edge_nodes]
     shown = lava.potentials if lava.potentials.keys() >= set(names) else None
-    return Seen(names, lava.spikes, lava.sums, lava.ledger, shown)
+    return Seen(names, lava.spikes, lava.sums, lava.ledger, shown, lava.exit_sums)
 
 
 def watch(
@@ -97,7 +97,7 @@ def watch(
     Returns:
         None where the backend shows nothing of this node.
     """
-    if backend == "slayer":
+    if backend in ("slayer", "plain"):
         assert model is not None
         return Watched(None, model.run_slayer(inputs).potentials[node][-1])
     if backend == "twin":

@@ -34,6 +34,7 @@ from neucodex_lava.training.regularisers import peakedness
 from neucodex_lava.training.runs import load_artificial, load_model
 from neucodex_lava.training.stages import finetune, train_base
 from neucodex_lava.verify import verify
+from neucodex_lava.verify.on_dataset import verify_on_dataset
 
 CHAIN = ChainConfig("chain", (ConvLayer(8, stride=2),), (16,), exit_heads=(1,))
 DATA = DataConfig(timesteps=4, train_limit=1024, encoding=EncodingConfig("direct", 4))
@@ -112,8 +113,15 @@ def test_a_converted_network_answers_as_its_artificial_one_and_is_exact(
     assert {n.initial for n in neurons.values()} == (
         {n.threshold // 2 for n in neurons.values()} if soft else {0}
     )
-    report = verify(bundle, backends=("twin", "fused"))
+    witness, other = ("plain", "slayer") if soft else ("slayer", "plain")
+    report = verify(bundle, run=tmp_path / "run", backends=(witness, "twin", "fused"))
     assert report.exact, report.first_difference
+    assert ("slayer" in report.skipped) == soft
+    with pytest.raises(ConfigError, match=f"backend {other} cannot run: SLAYER has"):
+        verify(bundle, run=tmp_path / "run", backends=(other,))
+    if soft:
+        with pytest.raises(ConfigError, match="SLAYER has no neuron that keeps what exceeds"):
+            verify_on_dataset(bundle, tmp_path / "run", 4)
     assert all(
         golden.mean() > 0.01 for name, golden in bundle.golden.spikes.items() if name in neurons
     )

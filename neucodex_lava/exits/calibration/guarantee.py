@@ -32,6 +32,7 @@ from neucodex_lava.exits.calibration.data import (
 )
 from neucodex_lava.exits.calibration.families import Family, confidence_family
 from neucodex_lava.exits.calibration.topk import topk_family
+from neucodex_lava.exits.fixed import FixedPolicy
 from neucodex_lava.exits.policy import ExitPolicy, decide, predicted
 
 
@@ -85,7 +86,7 @@ def reference_right(data: CalibrationData) -> NDArray[np.bool_]:
 
 def learn_then_test(
     family: Family, data: CalibrationData, level: float, confidence: float
-) -> tuple[float, ExitPolicy, int]:
+) -> tuple[float | None, ExitPolicy, int]:
     """The cheapest policy of a family whose losses are shown to stay within the level.
 
     Args:
@@ -95,7 +96,8 @@ def learn_then_test(
         confidence: how sure that must be.
 
     Returns:
-        Its parameter, the policy, and how many of the samples it lost.
+        Its parameter, the policy, and how many of the samples it lost. Where T_max keeps the level but
+        none of the family does: no parameter, and the policy that always runs to T_max.
 
     Raises:
         DataError: too few samples (says how many it needs), or too many are lost even without early
@@ -103,20 +105,20 @@ def learn_then_test(
     """
     require_samples(len(data), level, confidence)
     tails, kept, found = binomial_tails(len(data), level), reference_right(data), len(data)
-    chosen: tuple[float, ExitPolicy, int] | None = None
-    for parameter, policy in family.policies():
-        lost = int(losses(policy, data, kept).sum())
-        if tails[lost] > 1 - confidence:
-            break
-        chosen = parameter, policy, lost
-    if chosen is None:
-        lost = int((kept & ~data.right[:, -1]).sum())
+    lost = int((kept & ~data.right[:, -1]).sum())
+    if tails[lost] > 1 - confidence:
         raise DataError(
             f"even without early exits {lost} of {found} samples that the reference gets right are"
             f" lost: the bottleneck alone may cost {100 * upper_bound(lost, found, confidence):.2f} %,"
             f" the level is {100 * level:g} %",
             "allow a higher level, or compare with the network's own answers at T_max",
         )
+    chosen: tuple[float | None, ExitPolicy, int] = None, FixedPolicy(data.t_max), lost
+    for parameter, policy in family.policies():
+        lost = int(losses(policy, data, kept).sum())
+        if tails[lost] > 1 - confidence:
+            break
+        chosen = parameter, policy, lost
     return chosen
 
 

@@ -31,7 +31,8 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
         labels: classes, (N,).
 
     Returns:
-        Between 0.01 and 100; 0.01 where all answers are right, and no temperature too low.
+        Between 0.01 and 100. Where all answers are right no temperature is too low: then the highest
+        at which the slope is 0 to the last bit.
     """
     kept = ~np.isnan(logits).any(axis=1)
     y, labels = logits[kept], labels[kept]

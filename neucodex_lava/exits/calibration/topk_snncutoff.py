@@ -29,7 +29,7 @@ def snncutoff_thresholds(data: CalibrationData, epsilon: float) -> tuple[float, 
     """
     gap = top_gap(read_logits(data.sums, data.gain, "sum"))
     ok = np.logical_and.accumulate(data.right[:, ::-1], axis=1)[:, ::-1]
-    betas = np.arange(BINS) * (float(gap.max()) / BINS)
+    betas = np.arange(BINS) * (float(np.nanmax(gap)) / BINS)
     exceeds = gap > betas[:, None, None]
     support = exceeds.sum(axis=1)
     with np.errstate(invalid="ignore"):

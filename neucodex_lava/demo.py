@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from neucodex_lava.config import RESNETS, BottleneckConfig, DataConfig, TrainConfig, require
 from neucodex_lava.errors import SimulationError
-from neucodex_lava.evaluation.policies import Numbers
+from neucodex_lava.evaluation.calibrate import calibrate_bundles
+from neucodex_lava.evaluation.policies import ALL, OWN, Numbers, exit_name, require_known
 from neucodex_lava.evaluation.sweep import evaluate_bundles
+from neucodex_lava.exits.calibration import KINDS
 from neucodex_lava.export import export_run
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.report.results import Results
@@ -40,6 +42,7 @@ def demo(
     out: Path,
     *,
     confirm: int = 100,
+    policies: Sequence[str] = ("confidence",),
     alpha: float = 0.9,
     seed: int = 0,
     command: str = "",
@@ -51,7 +54,9 @@ def demo(
     Args:
         out: folder for runs, bundles and report; what is there already is taken up again.
         confirm: test digits that also run for real.
-        alpha: confidence to reach, in (0, 1].
+        policies: exit policies; those that need it are calibrated on half of the test digits, which are
+            then left out of the evaluation.
+        alpha: of the confidence policy: the confidence to reach, in (0, 1].
         seed: of the training.
         command: recorded.
         say: called with one line per stage.
@@ -63,6 +68,7 @@ def demo(
     """
     require(0 < alpha <= 1, f"alpha {alpha} is outside (0, 1]", "0.9 is the usual confidence")
     require(confirm >= 0, f"--confirm {confirm} is negative")
+    require_known(policies)
     model = RESNETS["resnet-small"]
     runs, exports = out / "runs", out / "netx_exports" / f"{model.architecture}-{DATA.dataset}"
     say("1/5 train the base network on 1,437 scanned digits")
@@ -88,12 +94,19 @@ def demo(
             )
         say(f"    {name}: exact on {', '.join(report.backends)}")
         bundles.append(bundle)
+    kinds = [kind for kind in KINDS if exit_name(kind) in policies]
+    if kinds or ALL in policies:
+        say("    calibrate the exit policies on half of the test digits")
+        kinds = [] if ALL in policies else kinds
+        found = calibrate_bundles(exports, kinds=kinds, command=command, progress=progress)
+        bundles = [one.bundle for one in found]
     say(f"4/5 evaluate: all test digits in the executor, {confirm} in Lava and over gRPC")
     results = evaluate_bundles(
         bundles[0],
         bundles[1:],
         confirm=confirm,
-        numbers=Numbers(alpha=alpha),
+        policies=policies,
+        numbers=Numbers(alpha=alpha) if {"confidence", ALL} & set(policies) else OWN,
         out=out / "report",
         command=command,
         progress=progress,

@@ -36,7 +36,8 @@ class Evaluation(PolicyOptions, Command):
     """Of the edge: gated (needs gated neurons) or pipelined (as stock neurons run)."""
     policy: tuple[str, ...] = ("confidence",)
     """Exit policies of the dynamic configurations, a row for each: confidence, entropy, patience,
-    fixed, oracle (what no policy can better), and what neucodex calibrate keeps in the bundle."""
+    fixed, oracle (what no policy can better), and what neucodex calibrate keeps in the bundle; all
+    for every one."""
     energy_model: str = "paper-23pJ"
     """Prices the edge's counts: paper-23pJ, loihi-davies2018, loihi-sanafe, horowitz-45nm or
     horowitz-45nm-fp32."""
@@ -140,8 +141,11 @@ class Demo(Command):
     """Folder for runs, bundles and report; interrupted demos resume from it."""
     confirm: int = 100
     """Test digits that also run for real."""
+    policy: tuple[str, ...] = ("confidence",)
+    """Exit policies, a row for each: confidence, entropy, patience, fixed, oracle, and those that are
+    calibrated first, on half of the test digits, as topk or guaranteed; all for every one."""
     alpha: float = 0.9
-    """Confidence to reach, in (0, 1]."""
+    """Of the confidence policy: the confidence to reach, in (0, 1]."""
     seed: int = 0
     """Of the training."""
 
@@ -153,6 +157,7 @@ class Demo(Command):
             results = demo(
                 self.out,
                 confirm=self.confirm,
+                policies=self.policy,
                 alpha=self.alpha,
                 seed=self.seed,
                 command=command_line(),

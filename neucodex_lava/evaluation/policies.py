@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from neucodex_lava.bundle import Bundle
+from neucodex_lava.config import require
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.evaluation.halves import CalibrationHalf
 from neucodex_lava.exits.calibration import KINDS
@@ -20,6 +21,9 @@ STRUCTURAL = "structural-"
 """Before the names of calibrated policies whose timesteps are exit heads (`structural`)."""
 NEED_NUMBERS = ("topk", "qlearning", "composed")
 """Policies without sensible numbers of their own."""
+WITHOUT_CALIBRATION = tuple(name for name in POLICIES if name not in NEED_NUMBERS)
+ALL = "all"
+"""In place of names: every policy there is."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Numbers:
             given["thresholds"] = (self.threshold,) * t_max
         return given
 
-    def require_use(self, names: tuple[str, ...], t_max: int) -> None:
+    def require_use(self, names: Sequence[str], t_max: int) -> None:
         """Raise ConfigError where a number is given that none of these policies takes."""
         for option, value in dataclasses.asdict(self).items():
             one = Numbers(**{option: value})
@@ -123,6 +127,31 @@ def choose_policy(bundle: Bundle, name: str, numbers: Numbers = OWN) -> Choice:
     )
 
 
+def named_policies(names: Sequence[str], bundles: Sequence[Bundle]) -> list[str]:
+    """The names asked for, each once; ``all`` is every policy that all these bundles have.
+
+    Raises:
+        ConfigError: no name.
+    """
+    calibrated = [
+        name
+        for name in bundles[0].manifest.exits
+        if not name.startswith(STRUCTURAL)
+        if all("policy" in b.manifest.exits.get(name, {}) for b in bundles)
+    ]
+    every = [*WITHOUT_CALIBRATION, *calibrated, ORACLE]
+    found = [n for name in names for n in (every if name == ALL else [name])]
+    require(len(found) > 0, "no exit policy was asked for", "choose some with --policy")
+    return list(dict.fromkeys(found))
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Raise ConfigError for a name that no policy can ever have."""
+    known = [*WITHOUT_CALIBRATION, *map(exit_name, KINDS), ORACLE, ALL]
+    for name in names:
+        require(name in known, f"unknown exit policy '{name}'", f"choose one of {', '.join(known)}")
+
+
 def exit_name(kind: str) -> str:
     """The name under which a calibration of this kind is kept and asked for.
 
@@ -153,5 +182,5 @@ def _refuse(bundle: Bundle, name: str) -> NoReturn:
             "the oracle knows labels and the timesteps to come, it cannot decide while a sample runs",
             "evaluate and sweep show what it would need",
         )
-    known = dict.fromkeys([n for n in POLICIES if n not in NEED_NUMBERS] + calibrated + [ORACLE])
+    known = [*WITHOUT_CALIBRATION, *calibrated, ORACLE, ALL]
     raise ConfigError(f"unknown exit policy '{name}'", f"choose one of {', '.join(known)}")

@@ -26,6 +26,7 @@ from neucodex_lava.evaluation.policies import (
     Choice,
     Numbers,
     choose_policy,
+    named_policies,
 )
 from neucodex_lava.evaluation.rows import with_reductions
 from neucodex_lava.evaluation.samples import open_samples
@@ -125,8 +126,7 @@ def evaluate_bundles(
         NeucodexError: whatever stands in the way, with the way out.
     """
     require(confirm >= 0, f"--confirm {confirm} is negative")
-    policies = tuple(dict.fromkeys(policies))
-    require(len(policies) > 0, "no exit policy was asked for", "choose some with --policy")
+    policies = named_policies(policies, [base, *bundles])
     numbers.require_use(policies, base.manifest.t_max)
     if backend not in BACKENDS:
         raise ConfigError(

@@ -171,7 +171,9 @@ def make_golden(model: SplitModel, net: IntegerNet) -> Golden:
         count(net, inputs, run.spikes),
         {name: digest_potentials(values) for name, values in run.potentials.items()},
         {node.name: node.fingerprint() for node in net.nodes},
-        model.gains[net.nodes[-1].name],
+        model.gains[net.last.name],
+        run.exit_sums,
+        {name: model.gains[name] for name in run.exit_sums},
     )
 
 

@@ -12,7 +12,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Golden:
             small a change of which to move a spike still moves a potential.
         integers: fingerprint of each node (`Node.fingerprint`) in the model that wrote the record.
         readout_gain: the readout's gain there; logits are S_t / (gain * t).
+        exit_sums: running sums of each exit head, int64 (N, K, T).
+        exit_gains: the gain of each exit head.
     """
 
     inputs: NDArray[np.uint8]
@@ -54,6 +56,8 @@ class Golden:
     potentials: Mapping[str, NDArray[np.uint32]]
     integers: Mapping[str, str]
     readout_gain: float
+    exit_sums: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    exit_gains: Mapping[str, float] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Golden):
@@ -65,8 +69,10 @@ class Golden:
             and np.array_equal(self.sums, other.sums)
             and self.potentials.keys() == other.potentials.keys()
             and all(np.array_equal(v, other.potentials[n]) for n, v in self.potentials.items())
-            and (dict(self.integers), self.readout_gain)
-            == (dict(other.integers), other.readout_gain)
+            and self.exit_sums.keys() == other.exit_sums.keys()
+            and all(np.array_equal(v, other.exit_sums[n]) for n, v in self.exit_sums.items())
+            and (dict(self.integers), self.readout_gain, dict(self.exit_gains))
+            == (dict(other.integers), other.readout_gain, dict(other.exit_gains))
             and (self.ledger.nodes, self.ledger.connections)
             == (other.ledger.nodes, other.ledger.connections)
             and self.ledger.differences(other.ledger) == 0
@@ -98,8 +104,18 @@ class Golden:
                 raise BundleError(f"golden: no potentials or integers of node '{node.name}'")
             digests = self.potentials[node.name]
             expected.append((f"potentials of '{node.name}'", digests, np.uint32, (n, t)))
-        if not 0 < self.readout_gain < float("inf"):
-            raise BundleError(f"golden: readout gain {self.readout_gain} is no positive number")
+        heads = {head.name: head for head in net.exit_heads}
+        for what, found in (("sums", self.exit_sums), ("gains", self.exit_gains)):
+            if found.keys() != heads.keys():
+                raise BundleError(
+                    f"golden: {what} of exit heads {sorted(found)}, the network has {sorted(heads)}"
+                )
+        for name, head in heads.items():
+            sums = self.exit_sums[name]
+            expected.append((f"sums of '{name}'", sums, np.int64, (n, head.size, t)))
+        for gain in (self.readout_gain, *self.exit_gains.values()):
+            if not 0 < gain < float("inf"):
+                raise BundleError(f"golden: readout gain {gain} is no positive number")
         if len(self.spikes) != len(net.nodes):
             raise BundleError(f"golden: spikes of {len(self.spikes)} nodes, not {len(net.nodes)}")
         for name, array, dtype, shape in expected:
@@ -146,6 +162,7 @@ def write_golden(golden: Golden, net: IntegerNet, path: Path) -> None:
         "samples": golden.samples,
         "integers": [golden.integers[node.name] for node in net.nodes],
         "readout_gain": golden.readout_gain,
+        **({"exit_gains": dict(golden.exit_gains)} if golden.exit_gains else {}),
         **overhead,
     }
     text = json.dumps(meta, sort_keys=True).encode("ascii")
@@ -156,6 +173,8 @@ def write_golden(golden: Golden, net: IntegerNet, path: Path) -> None:
     }
     arrays |= {f"spikes_{i}": np.packbits(golden.spikes[n.name]) for i, n in enumerate(net.nodes)}
     arrays |= {f"potentials_{i}": golden.potentials[n.name] for i, n in enumerate(net.nodes)}
+    places = {node.name: i for i, node in enumerate(net.nodes)}
+    arrays |= {f"exit_sums_{places[name]}": sums for name, sums in golden.exit_sums.items()}
     arrays |= {name: getattr(golden.ledger, name) for name in ALL_COUNTS}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -194,7 +213,7 @@ def read_golden(path: Path, net: IntegerNet) -> Golden:
 def _read(archive: zipfile.ZipFile, net: IntegerNet, where: str) -> Golden:
     text = _member(archive, "meta", np.uint8, None, where).tobytes()
     meta = Fields.parse(text, where, META_LIMIT_BYTES, BundleError)
-    meta.only("format", "version", "samples", "integers", "readout_gain", *OVERHEADS)
+    meta.only("format", "version", "samples", "integers", "readout_gain", "exit_gains", *OVERHEADS)
     if meta.text("format") != FORMAT:
         raise meta.fail(f"'format' is not '{FORMAT}'")
     version = meta.integer("version", 1, 1 << 30)
@@ -231,6 +250,13 @@ def _read(archive: zipfile.ZipFile, net: IntegerNet, where: str) -> Golden:
         node.name: _member(archive, f"potentials_{i}", np.uint32, (n, t), where)
         for i, node in enumerate(net.nodes)
     }
+    heads = {node.name for node in net.exit_heads}
+    exit_sums = {
+        node.name: _member(archive, f"exit_sums_{i}", np.int64, (n, node.size, t), where)
+        for i, node in enumerate(net.nodes)
+        if node.name in heads
+    }
+    gains = meta.inside("exit_gains") if heads else None
     integers = meta.texts("integers", len(net.nodes))
     return Golden(
         inputs,
@@ -240,6 +266,8 @@ def _read(archive: zipfile.ZipFile, net: IntegerNet, where: str) -> Golden:
         potentials,
         {node.name: text for node, text in zip(net.nodes, integers)},
         meta.number("readout_gain"),
+        exit_sums,
+        {name: gains.number(name) for name in gains.values} if gains else {},
     )
 
 

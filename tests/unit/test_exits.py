@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-import timeit
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import exits as exits_benchmark
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.exits import (
     POLICIES,
@@ -381,11 +381,10 @@ def test_a_policy_for_another_t_max_is_refused() -> None:
         check_t_max(FixedPolicy(4), 6, "the bundle")
 
 
-@pytest.mark.parametrize("policy", POLICY_EXAMPLES, ids=lambda p: type(p).__name__)
-def test_a_step_costs_under_20_microseconds(policy: ExitPolicy) -> None:
-    sums, state = np.arange(10, dtype=np.float32), policy.start()
-    best = min(timeit.repeat(lambda: policy.step(state, 2, sums), number=50, repeat=100)) / 50
-    assert best < 20e-6
+def test_a_step_of_any_policy_costs_under_20_microseconds() -> None:
+    took = {case["case"]: case["ours_s"] for case in exits_benchmark.run()["cases"]}
+    assert set(took) == {*POLICIES, "place, edge", "place, cloud"}
+    assert {name: s for name, s in took.items() if s >= 20e-6} == {}
 
 
 def test_importing_exits_brings_neither_torch_nor_lava() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from neucodex_lava.integer_net import (
     EXPONENT_MAX,
@@ -64,7 +63,8 @@ def _connection(block: SpikingBlock, link: Synapses) -> Connection:
         return Connection(link.source, "identity", np.int16(mantissa), exponent)  # type: ignore[arg-type]
     delay = link.integer_delay() if isinstance(link, OwnSynapses) else np.zeros((), np.uint8)
     if link.kind == "dense":
-        return Connection(link.source, "dense", _dense(link, integers), delay=delay)
+        spread = link.spread(torch.from_numpy(integers)).numpy().astype(np.int16)
+        return Connection(link.source, "dense", spread, delay=delay)
     synapse = link.synapse
     return Connection(
         link.source,
@@ -77,17 +77,6 @@ def _connection(block: SpikingBlock, link: Synapses) -> Connection:
         groups=synapse.groups,
         delay=delay,
     )
-
-
-def _dense(link: Synapses, weight: NDArray[np.int64]) -> NDArray[np.int16]:
-    """(out, C*H*W); average pooling is folded in: every position has its window's weight."""
-    flat = weight.reshape(link.out, -1).astype(np.int16)
-    if not link.pooled:
-        return flat
-    channels, height, width = link.source_shape
-    h, w = link.window
-    maps = flat.reshape(link.out, channels, -(-height // h), -(-width // w))
-    return maps.repeat(h, 2).repeat(w, 3)[:, :, :height, :width].reshape(link.out, -1)
 
 
 def split_power(value: int) -> tuple[int, int]:

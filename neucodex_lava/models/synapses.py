@@ -138,6 +138,17 @@ class Synapses(nn.Module):
         out = shape.apply(x.flatten(0, 1), weight.squeeze(-1), self.dtype, exact)
         return out.unflatten(0, (steps, samples))
 
+    def spread(self, weight: Tensor) -> Tensor:
+        """Dense weights (out, C * H * W): where it pools, each position has its window's weight."""
+        flat = weight.flatten(1)
+        if not self.pooled:
+            return flat
+        channels, height, width = self.source_shape
+        h, w = self.window
+        maps = flat.reshape(self.out, channels, -(-height // h), -(-width // w))
+        maps = maps.repeat_interleave(h, 2).repeat_interleave(w, 3)
+        return maps[:, :, :height, :width].flatten(1)
+
     def float_part(self, x: Tensor) -> Part:
         """What the float phase brings to the block: sums, and the batch norm or a bias."""
         if self.kind == "identity":

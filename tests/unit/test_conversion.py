@@ -23,10 +23,12 @@ from neucodex_lava.config import (
     ResNetConfig,
     TrainConfig,
 )
-from neucodex_lava.conversion import convert
+from neucodex_lava.conversion import Answers, ann_baseline, convert, dynamic_ann
+from neucodex_lava.conversion.baseline import PlainNetwork
 from neucodex_lava.data import load
 from neucodex_lava.errors import ConfigError, FormatError, NetError
 from neucodex_lava.export import export_run
+from neucodex_lava.models.backbones.build import build_base
 from neucodex_lava.models.converted import QCFS, fire, fire_plainly
 from neucodex_lava.quantize import to_integer_net
 from neucodex_lava.training.batches import ordered_batches
@@ -208,3 +210,48 @@ def test_rcs_makes_an_artificial_networks_activations_more_even(tmp_path: Path) 
         return float(peakedness([values["conv1"], values["dense1"]]))
 
     assert peaks(1.0) < 0.8 * peaks(0.0)
+
+
+def test_artificial_networks_in_float_and_in_8_bits(artificial: Path) -> None:
+    run, model = load_artificial(artificial / "relu")
+    exact, rounded = (ann_baseline(artificial / "relu", int8=int8) for int8 in (False, True))
+    assert exact.exits == rounded.exits == ("exit_sp1", "readout")
+    # conv1 8x4x4 from 3x3; the head sees its 128 neurons, as dense1 of 16 does; the readout those.
+    assert exact.macs.tolist() == [1152 + 1280, 1152 + 1280 + 2048 + 160]
+    shares = exact.correct / len(exact.labels)
+    assert (*shares,) == (*run.history[-1].exit_accuracy, run.history[-1].test_accuracy)
+    plain = PlainNetwork(model)(torch.zeros(2, 1, 8, 8) + 3.0)
+    outputs, values = model.run(torch.zeros(1, 2, 1, 8, 8) + 3.0)
+    torch.testing.assert_close(plain[:, 1], outputs[0])
+    torch.testing.assert_close(plain[:, 0], model.early_answers(values)["exit_sp1"][0])
+    assert not np.array_equal(exact.logits, rounded.logits)
+    assert np.abs(exact.logits - rounded.logits).max() < 0.1 * np.abs(exact.logits).max()
+    assert np.abs(exact.correct - rounded.correct).max() <= 10
+
+
+def test_a_pooled_head_is_spread_over_its_windows() -> None:
+    torch.manual_seed(0)
+    chain = ChainConfig("c", (ConvLayer(3),), (4,), exit_heads=(1,))
+    model = build_base(chain, (1, 19, 17), 5, 1).eval()
+    model.set_artificial(True)
+    x = torch.rand(2, 1, 19, 17)
+    _, values = model.run(x[None])
+    expected = model.early_answers(values)["exit_sp1"][0]
+    torch.testing.assert_close(PlainNetwork(model)(x)[:, 0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_leave_at_the_first_exit_that_is_sure() -> None:
+    logits = np.array([[[5, 0], [0, 5]], [[0.1, 0], [0, 5]], [[0, 0.1], [0.1, 0]]], np.float32)
+    answers = Answers(("a", "b"), logits, np.array([0, 1, 0]), np.array([10, 100]), 8)
+    assert answers.correct.tolist() == [1, 2]
+    found = dynamic_ann(answers, 0.9)
+    assert found.taken.tolist() == [0, 1, 1]
+    assert (found.correct, found.histogram.tolist()) == (3, [1, 2])
+    assert found.mean_macs == 70
+    assert dynamic_ann(answers, 0.5).histogram.tolist() == [3, 0]
+
+
+def test_only_relu_chains_run_in_8_bits(artificial: Path) -> None:
+    with pytest.raises(NetError, match="'conv1': 8-bit artificial networks are chains of ReLU"):
+        ann_baseline(artificial / "qcfs")
+    assert ann_baseline(artificial / "qcfs", int8=False).bits == 32

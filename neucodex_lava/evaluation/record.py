@@ -11,7 +11,7 @@ from neucodex_lava.report.results import Results, Row
 
 
 def record_table(results: Results, bundles: Sequence[Bundle]) -> list[Bundle]:
-    """Write each bundle's rows into its manifest, without the counts per layer.
+    """Write each bundle's rows into its manifest, without curves and counts per layer.
 
     A base gets what runs without a bottleneck; a split bundle all rows of its split point, and those
     of the uncut network beside them. What else was measured of a bundle stays.
@@ -29,7 +29,7 @@ def record_table(results: Results, bundles: Sequence[Bundle]) -> list[Bundle]:
     amended: list[Bundle] = []
     for bundle in bundles:
         rows = [replace(row, layers=[]) for row in results.rows if _belongs(row, bundle)]
-        table = replace(results, rows=rows, report=None).to_dict()
+        table = replace(results, rows=rows, curves=[], report=None).to_dict()
         before = bundle.manifest.measured or {}
         amended.append(amend(bundle, measured={**before, "date": now(), "table": table}))
     return amended

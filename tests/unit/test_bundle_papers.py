@@ -36,8 +36,8 @@ SLAYER = {
 
 
 CALIBRATION = {
-    "date": "2026-01-02", "command": "neucodex calibrate", "dataset": "digits", "data": "test", "samples": 5,
-    "seed": 0, "test_samples": 10, "level": 0.05,
+    "date": "2026-01-02", "command": "neucodex calibrate", "dataset": "digits", "data": "test",
+    "samples": 5, "seed": 0, "test_samples": 10, "level": 0.05,
 }  # fmt: skip
 EXITS = {
     "confidence": {"alpha": 0.9},

@@ -17,15 +17,16 @@ from host_bridge.codec import pack
 from host_bridge.messages import Kind, Message, encode, pack_logits, wire_bytes
 from neucodex_lava.bundle import Bundle, load_bundle
 from neucodex_lava.errors import SimulationError
-from neucodex_lava.evaluation.configurations import CLOUD_ONLY, Configuration, plan
 from neucodex_lava.evaluation.agreement import require_agreement
+from neucodex_lava.evaluation.configurations import CLOUD_ONLY, Configuration, plan
 from neucodex_lava.evaluation.evaluate import evaluate
 from neucodex_lava.evaluation.measured import Measured
 from neucodex_lava.evaluation.outcome import LinkCost, Outcome
 from neucodex_lava.evaluation.policies import make_policy
 from neucodex_lava.evaluation.rows import make_row, with_reductions
 from neucodex_lava.evaluation.samples import load_samples
-from neucodex_lava.exits.policy import Exits
+from neucodex_lava.exits.fixed import FixedPolicy
+from neucodex_lava.exits.policy import Exits, decide
 from neucodex_lava.integer_net import READOUT, Connection, IntegerNet, Neuron, Node
 from neucodex_lava.report.results import Row
 
@@ -239,6 +240,36 @@ def test_the_link_costs_what_the_real_messages_are_long(bits: int, payload_bytes
         cost.step_wire_bytes + 43,
         4 * cost.step_wire_bytes + 43,
     ]
+
+
+def test_what_exits_cost_by_hand(configuration: Configuration) -> None:
+    nan = np.nan
+    # Sums of two classes after each of 4 timesteps: classes 1, 1, 0 and 1 at the end.
+    sums = np.array(
+        [
+            [[9, 0, 0, 0], [0, 9, 9, 9]],
+            [[0, 9, 0, 0], [9, 0, 9, 9]],
+            [[9, 9, 9, 9], [0, 0, 0, 0]],
+            [[nan, nan, 0, 0], [nan, nan, 9, 9]],
+        ]
+    )
+    labels = np.array([1, 1, 1, 1])
+    exits = decide(FixedPolicy(4, 1), sums)
+    assert exits.timesteps.tolist() == [1, 1, 1, 3], "NaN is not a reason to stop"
+    outcome = replace(hand_outcome(), exits=exits, run_sums=sums)
+    row = make_row(
+        replace(configuration, policy="hasty"), outcome, None, labels, device("paper-23pJ")
+    )
+    assert (row.policy, row.not_numbers) == ("hasty", 2)
+    # Right from 2, 3 and 3 on; the third is wrong at the end and counts 4.
+    assert row.oct == (2 + 3 + 4 + 3) / 4
+    assert row.accuracy == 2 / 4
+    assert row.exit_histogram_by_class == [[0, 0, 0, 0], [3, 0, 1, 0]]
+    # Confidence 1 / (1 + exp(-y)), y = S / (gain t): one of the three at t = 1 is right.
+    gain = configuration.bundle.readout_gain
+    early, late = (1 / (1 + np.exp(-9 / gain / t)) for t in (1, 3))
+    assert max(early, late) < 8 / 15, "all are in one bin"
+    assert row.ece == pytest.approx(abs(2 - (3 * early + late)) / 4)
 
 
 def test_each_reduction_is_against_its_own_baseline(configuration: Configuration) -> None:

@@ -95,6 +95,51 @@ def test_a_pipeline_has_a_table_and_says_where_an_early_exit_saves_the_edge_noth
     assert vain in text
 
 
+def test_several_exit_policies_have_a_row_each_and_are_compared_with_the_oracle():
+    def of(row: Row, policy: str, accuracy: float, timesteps: float, **more) -> Row:
+        changes = {"accuracy": accuracy, "mean_timesteps": timesteps, "policy": policy, "oct": 1.25}
+        return dataclasses.replace(row, ece=0.0234, **changes, **more)
+
+    fixed = dataclasses.replace(SPLIT, configuration="F+B", accuracy=0.975, policy="fixed")
+    alone = dataclasses.replace(EDGE, configuration="edge-only dynamic")
+    rows = [
+        dataclasses.replace(EDGE, policy="fixed"),
+        of(alone, "confidence", 0.96, 2.0, energy_j=1e-5),
+        of(alone, "topk", 0.97, 3.0, energy_j=5e-6),
+        fixed,
+        of(SPLIT, "confidence", 0.965, 1.5, not_numbers=7),
+        of(SPLIT, "topk", 0.97, 1.75),
+        of(SPLIT, "oracle", 0.975, 1.25, energy_j=1e-9),
+    ]
+    results = dataclasses.replace(
+        with_rows(*rows), left_out=180, calibrations={"topk": "180 samples", "other": "180 samples"}
+    )
+    lines = [" ".join(line.split()) for line in printed(results_table(results), 100).splitlines()]
+    at = lines.index("Exits, per sample")
+    assert lines[at + 5 : at + 13] == [
+        "no cut",
+        "edge-only dynamic confidence 2.00 2.00 1.25 +0.75 2.34 % –",
+        "edge-only dynamic topk 1.00 3.00 1.25 +1.75 2.34 % –",
+        "",
+        "SP1",
+        "D+B confidence 1.00 1.50 1.25 +0.25 2.34 % 7",
+        "D+B topk 0.50 1.75 1.25 +0.50 2.34 % –",
+        "D+B oracle 0.00 1.25 1.25 +0.00 2.34 % –",
+    ]
+    said = " ".join(lines)
+    assert "180 test samples on which an exit policy was calibrated are left out" in said
+    assert "Calibrated exit policies: topk, other on 180 samples." in said
+    assert "Timesteps whose logits held NaN, on which no policy stops: D+B confidence: 7." in said
+    assert "The oracle stops each sample as soon as its answer is right" in said
+    # Against the dynamic edge-only row of the same policy: 4.6 of 10, and of 5 microjoules.
+    assert any("D+B confidence" in line and "−54.0 %" in line for line in lines)
+    assert any("D+B topk" in line and "−8.0 %" in line for line in lines)
+    best = best_row(results)
+    assert best is not None
+    assert best.policy != "oracle"
+    assert "dynamic timesteps by the exit policy" in summary(results)
+
+
 def test_names_are_text_and_not_markup():
     text = printed(
         results_table(with_rows(dataclasses.replace(SPLIT, configuration="[b]D[/b]"))), 99

@@ -33,7 +33,8 @@ def normalised_entropy(logits: Floats) -> Floats:
     e = np.exp(z)
     s = np.add.reduce(e, axis=-1)
     entropy = np.log(s) - np.add.reduce(e * z, axis=-1) / s
-    return entropy / math.log(max(logits.shape[-1], 2))
+    # Rounding must not push it past 1: that threshold stops every sample.
+    return np.minimum(entropy / math.log(max(logits.shape[-1], 2)), 1.0)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def calibration_error(
 ) -> float:
     """Expected calibration error: how far confidence is from accuracy.
 
-        ECE = sum_b (n_b / N) |accuracy of bin b - mean confidence of bin b|
+        ECE = sum_b (n_b / N) abs(accuracy of bin b - mean confidence of bin b)
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
 

@@ -1,11 +1,11 @@
 """Where to answer: an exit head on the edge, or the cloud, and when to send.
 
-After each edge timestep t the policy looks at the local head's sums L_t and chooses
+After each edge timestep t the policy looks at the local head's sums L_t and chooses:
 
-    LOCAL   answer with the local head, here and now
-    WAIT    run the next timestep; this one's code is kept
-    SEND    send all codes kept so far in one message; the cloud answers with S_t, and it says then
-            STOP (answer with the cloud's logits) or CONTINUE (run the next timestep)
+* LOCAL: answer with the local head, here and now;
+* WAIT: run the next timestep; this one's code is kept;
+* SEND: send all codes kept so far in one message; the cloud answers with S_t, and the policy says then
+  STOP (answer with the cloud's logits) or CONTINUE (run the next timestep);
 
 by tables over (t, timesteps already sent, bin of the local confidence) and (t, bin of the cloud's
 confidence). `calibration.place` makes them, for any link: a table for a link that is down never sends.

@@ -151,6 +151,15 @@ def test_entropy_by_hand() -> None:
     assert decide(EntropyPolicy(2, 1.0, 0.721), sums).timesteps.tolist() == [2]
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3, 10, 100, 1000])
+def test_at_an_entropy_of_one_every_sample_stops_at_once(classes: int) -> None:
+    unsure = np.zeros((2, classes, 3))
+    unsure[1, 0] = 0.1
+    assert decide(EntropyPolicy(3, 1.0, 1.0), unsure).timesteps.tolist() == [1, 1]
+    almost = decide(EntropyPolicy(3, 1.0, 0.999), unsure).timesteps.tolist()
+    assert almost[0] == (1 if classes == 1 else 3)
+
+
 def test_topk_by_hand() -> None:
     assert top_gap(np.array([[3.0, 9.0, 5.0], [1.0, 1.0, 0.0]])).tolist() == [4, 0]
     sums = np.array([[[3, 9, 20], [1, 4, 5]]])  # gaps of the sums 2, 5, 15; of the means 2, 2.5, 5

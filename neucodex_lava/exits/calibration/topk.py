@@ -46,7 +46,8 @@ LONGEST_STEP = 3.0
 def fit_logistic(x: Floats, happened: NDArray[np.bool_], prior: Floats, strength: float) -> Floats:
     """Logistic regression on one feature, by Newton's method.
 
-    Minimises the negative log-likelihood of smoothed targets plus strength / 2 |w - prior|^2.
+    Minimises the negative log-likelihood of smoothed targets plus strength / 2 times the
+    squared distance to the prior.
 
     Args:
         x: (N,).

@@ -25,7 +25,7 @@ class Calibrate(Command):
     kind: tuple[str, ...] = ()
     """Kinds of calibration, by default all: confidence, entropy and patience (for --drop; kept as
     confidence-calibrated, ...), temperature, topk, topk-snncutoff (for --epsilon), guaranteed (for
-    --level and --confidence), qlearning."""
+    --level and --confidence), qlearning; and place, where an exit head lies before a cut."""
     drop: float = 0.001
     """Accuracy that may be lost against all timesteps, as a share."""
     epsilon: float = 0.0

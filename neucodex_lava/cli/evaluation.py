@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from neucodex_lava.cli.common import Command, DataRoot, command_line
+from neucodex_lava.cli.link_options import LinkOptions
 from neucodex_lava.cli.policy_options import PolicyOptions
 from neucodex_lava.errors import ConfigError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(PolicyOptions, Command):
+class Evaluation(LinkOptions, PolicyOptions, Command):
     """Options of evaluate and sweep."""
 
     split: tuple[str, ...] = ()
@@ -76,6 +77,7 @@ class Evaluation(PolicyOptions, Command):
                 schedule=self.schedule,
                 policies=self.policy,
                 numbers=self.numbers(),
+                costs=self.costs(),
                 energy_model=self.energy_model,
                 dataset=self.dataset,
                 data_root=self.data_root,

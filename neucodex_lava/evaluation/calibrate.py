@@ -17,6 +17,7 @@ from neucodex_lava.bundle.paperwork import now
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import TwinResult, run_twin
 from neucodex_lava.errors import ConfigError, DataError
+from neucodex_lava.evaluation import place_calibration
 from neucodex_lava.evaluation.calibrated import Calibrated, CalibratedBundle, Check
 from neucodex_lava.evaluation.calibration_samples import (
     CalibrationSamples,
@@ -53,7 +54,8 @@ def calibrate_bundles(
 
     Args:
         folder: of a bundle, or of a family.
-        kinds: of `KINDS`; by default all, and those that are not possible on these samples are told.
+        kinds: of `KINDS`, or ``place``; by default all, and those that are not possible on these
+            samples are told.
         options: what policies have to keep to, and the seed that draws the samples.
         samples: at most so many to calibrate on, and to check on; 0 for all.
         base: of a split bundle; by default the sibling folder that fits.
@@ -65,9 +67,10 @@ def calibrate_bundles(
         NeucodexError: whatever stands in the way, with the way out; no manifest was changed then.
     """
     options = options or CalibrationOptions()
+    known = (*KINDS, place_calibration.KIND)
     for kind in kinds:
-        if kind not in KINDS:
-            raise ConfigError(f"unknown calibration '{kind}'", f"choose one of {', '.join(KINDS)}")
+        if kind not in known:
+            raise ConfigError(f"unknown calibration '{kind}'", f"choose one of {', '.join(known)}")
     root, bundles = _targets(folder, base)
     halves = split_for_calibration(root, options.seed, samples, data_root)
     runs = _Runs(halves, progress)
@@ -75,7 +78,13 @@ def calibrate_bundles(
     done: list[CalibratedBundle] = []
     for bundle in bundles:
         own = reference if bundle.manifest.kind == "split" else None
-        found = _calibrated(_axes(bundle, runs, own, options), kinds)
+        of_policies = [kind for kind in kinds or KINDS if kind in KINDS]
+        axes = _axes(bundle, runs, own, options)
+        found = _calibrated(axes, of_policies, told=not kinds)
+        if not kinds or place_calibration.KIND in kinds:
+            own_run, check = zip(runs.results(bundle), runs.labels)
+            names = halves.calibration.samples.classes
+            found += place_calibration.calibrated_places(bundle, own_run, check, names)
         done.append(CalibratedBundle(bundle, halves, found))
     how = halves.how() | {"date": now(), "command": command}
     return [_kept(one, how) for one in done]
@@ -219,24 +228,26 @@ def _spent(bundle: Bundle, result: TwinResult) -> NDArray[np.int64]:
     return work.cumsum(axis=1)
 
 
-def _calibrated(axes: Sequence[_Axis], kinds: Sequence[str]) -> list[Calibrated]:
-    """Every kind on every axis; where all were meant, those that are not possible say why."""
+def _calibrated(axes: Sequence[_Axis], kinds: Sequence[str], *, told: bool) -> list[Calibrated]:
+    """Every kind on every axis; those that are not possible say why if `told`, else they raise."""
     found: list[Calibrated] = []
     problem: DataError | None = None
     for axis in axes:
-        for kind in kinds or KINDS:
+        for kind in kinds:
             name = axis.name(kind)
             try:
                 made = axis.fit(kind)
             except DataError as error:
-                if kinds:
+                if not told:
                     raise
                 problem = problem or error
                 found.append(Calibrated(kind, name, problem=str(error)))
                 continue
+            # The agent's values are in the policy already, as what exiting is worth more.
+            report = {k: v for k, v in made.report.items() if k != "value"}
             entry = {
                 "policy": policy_to_dict(made.policy),
-                "calibration": {"kind": kind} | made.report,
+                "calibration": {"kind": kind} | report,
             }
             found.append(Calibrated(kind, name, entry, axis.check(made.policy)))
     if problem is not None and not any(one.check for one in found):

@@ -19,6 +19,9 @@ ORACLE = "oracle"
 """Stops each sample as soon as its answer is right and stays right: it needs the labels."""
 STRUCTURAL = "structural-"
 """Before the names of calibrated policies whose timesteps are exit heads (`structural`)."""
+PLACE = "place-"
+"""Before the names of what is calibrated for each cut to choose between edge and cloud (`place`)."""
+APART = (STRUCTURAL, PLACE)
 NEED_NUMBERS = ("topk", "qlearning", "composed")
 """Policies without sensible numbers of their own."""
 WITHOUT_CALIBRATION = tuple(name for name in POLICIES if name not in NEED_NUMBERS)
@@ -105,9 +108,9 @@ def choose_policy(bundle: Bundle, name: str, numbers: Numbers = OWN) -> Choice:
         ConfigError: an unknown policy, one that needs calibration first or was calibrated for another
             network, or a number out of range.
     """
-    if name.startswith(STRUCTURAL):
+    if name.startswith(APART):
         raise ConfigError(
-            f"'{name}' chooses among exit heads, not timesteps",
+            f"'{name}' chooses among exit heads, not timesteps alone",
             "evaluate shows what it does by itself, whatever --policy says",
         )
     manifest = bundle.manifest
@@ -136,7 +139,7 @@ def named_policies(names: Sequence[str], bundles: Sequence[Bundle]) -> list[str]
     calibrated = [
         name
         for name in bundles[0].manifest.exits
-        if not name.startswith(STRUCTURAL)
+        if not name.startswith(APART)
         if all("policy" in b.manifest.exits.get(name, {}) for b in bundles)
     ]
     every = [*WITHOUT_CALIBRATION, *calibrated, ORACLE]

@@ -7,7 +7,6 @@ timesteps are the exits and its sums are logits: it does not fit the readout's r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -106,50 +105,42 @@ def calibrate_structural(
 def structural_rows(
     bundle: Bundle,
     choices: Sequence[Choice],
+    session: CascadeSession | None,
+    chosen: NDArray[np.intp],
     twins: TwinRuns,
     labels: NDArray[np.int64],
     *,
     energy_model: DeviceModel,
-    confirm: int,
     progress: Progress = silent,
 ) -> list[Row]:
     """One row for each policy; its histogram counts exits instead of timesteps.
 
-    Call it before anything of gRPC is started: it forks.
-
     Args:
         bundle: a base with exit heads.
         choices: from `structural_choices`.
+        session: its cascade in Lava; None where nothing runs for real.
+        chosen: samples that do, segment by segment; exits, answers, sums and counts must equal the
+            executor's.
         twins: whole runs of the samples.
         labels: their classes, (N,).
         energy_model: prices what ran.
-        confirm: how many samples, spread evenly, also run in Lava segment by segment; exits, answers,
-            sums and counts must equal the executor's.
         progress: of the executor's batches and the real samples.
 
     Raises:
         SimulationError: Lava and the executor disagree.
     """
-    if not choices:
-        return []
-    cascade = Cascade.of(bundle)
-    samples = len(labels)
-    chosen = np.unique(np.linspace(0, samples - 1, min(confirm, samples)).astype(int))
     rows: list[Row] = []
-    with ExitStack() as stack:
-        session = stack.enter_context(CascadeSession(cascade)) if confirm else None
-        for choice in choices:
-            net = cascade.net.with_cut(len(cascade.net.nodes))
-            c = Configuration(EDGE_ONLY_EXITS, None, bundle, net, dynamic=True, policy=choice.name)
-            outcome = cascade.read_off(twins.result(c), choice.policy)
-            real = None
-            if session is not None:
-                task = f"Lava {c.title}"
-                real = session.run(
-                    twins.inputs[chosen], choice.policy, task=task, progress=progress
-                )
-                require_same(outcome, real, chosen, c.title)
-            rows.append(_row(c, cascade, outcome, real, labels, energy_model))
+    for choice in choices:
+        cascade = Cascade.of(bundle)
+        net = cascade.net.with_cut(len(cascade.net.nodes))
+        c = Configuration(EDGE_ONLY_EXITS, None, bundle, net, dynamic=True, policy=choice.name)
+        outcome = cascade.read_off(twins.result(c), choice.policy)
+        real = None
+        if session is not None:
+            task = f"Lava {c.title}"
+            real = session.run(twins.inputs[chosen], choice.policy, task=task, progress=progress)
+            require_same(outcome, real, chosen, c.title)
+        rows.append(_row(c, cascade, outcome, real, labels, energy_model))
     return rows
 
 

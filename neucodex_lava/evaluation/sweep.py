@@ -18,11 +18,12 @@ from neucodex_lava.errors import BundleError, ConfigError
 from neucodex_lava.evaluation.configurations import Configuration, plan, with_policies
 from neucodex_lava.evaluation.curves import policy_curve
 from neucodex_lava.evaluation.evaluate import evaluate
+from neucodex_lava.evaluation.heads import Heads
 from neucodex_lava.evaluation.outcome import TwinRuns
+from neucodex_lava.evaluation.place import LinkPrices
 from neucodex_lava.evaluation.policies import (
     ORACLE,
     OWN,
-    STRUCTURAL,
     Choice,
     Numbers,
     choose_policy,
@@ -30,7 +31,6 @@ from neucodex_lava.evaluation.policies import (
 )
 from neucodex_lava.evaluation.rows import with_reductions
 from neucodex_lava.evaluation.samples import open_samples
-from neucodex_lava.evaluation.structural import structural_choices, structural_rows
 from neucodex_lava.exits.fixed import FixedPolicy
 from neucodex_lava.exits.oracle import OraclePolicy
 from neucodex_lava.exits.policy import ExitPolicy
@@ -96,6 +96,7 @@ def evaluate_bundles(
     schedule: Schedule = "gated",
     policies: Sequence[str] = ("confidence",),
     numbers: Numbers = OWN,
+    costs: LinkPrices | None = None,
     energy_model: str = "paper-23pJ",
     dataset: str | None = None,
     data_root: Path | None = None,
@@ -116,6 +117,7 @@ def evaluate_bundles(
         schedule: of the edge parts, in Lava and in the executor's counts: ``gated`` or ``pipelined``.
         policies, numbers: exit policies of the dynamic configurations, a row for each; samples that one
             of them was calibrated on are left out, for all rows.
+        costs: of the link, for exit heads that may answer in the cloud's place.
         energy_model: name of a device model.
         dataset, data_root: as `open_samples`.
         out: folder of the report.
@@ -149,9 +151,10 @@ def evaluate_bundles(
         for name in policies
         if name != ORACLE
     }
-    structural = structural_choices(base, policies, numbers)
-    halves = (choice.half for choice in (*choices.values(), *structural))
-    leave_out = {half for half in halves if half is not None}
+    heads = Heads(base, [], [])
+    if schedule == "gated":  # stock neurons go on behind an exit head that has answered
+        heads = Heads.of(base, bundles, chosen, policies, numbers, costs)
+    leave_out = heads.halves | {c.half for c in choices.values() if c.half is not None}
     seen = open_samples(base, samples, data_root=data_root, dataset=dataset, leave_out=leave_out)
     inputs, labels = seen.take(), seen.samples.labels
 
@@ -162,27 +165,19 @@ def evaluate_bundles(
 
     twins = TwinRuns(inputs, progress=progress)
     confirm = len(inputs) if backend == "fused" else confirm
-    # First: it forks, which is not possible any more once `evaluate` has started gRPC.
-    at_exits = structural_rows(
-        base,
-        structural,
-        twins,
-        labels,
-        energy_model=model,
-        confirm=confirm,
-        progress=progress,
-    )
-    rows = evaluate(
-        configurations,
-        inputs,
-        labels,
-        policy_for=policy_for,
-        energy_model=model,
-        confirm=confirm,
-        schedule=schedule,
-        twins=twins,
-        progress=progress,
-    )
+    with heads.opened(len(inputs), confirm) as sessions:
+        rows = evaluate(
+            configurations,
+            inputs,
+            labels,
+            policy_for=policy_for,
+            energy_model=model,
+            confirm=confirm,
+            schedule=schedule,
+            twins=twins,
+            progress=progress,
+        )
+        rows += heads.rows(sessions, twins, labels, energy_model=model, progress=progress)
     alphas = [getattr(choice.policy, "alpha", None) for choice in choices.values()]
     results = Results(
         dataset=dataset or m.dataset,
@@ -195,12 +190,11 @@ def evaluate_bundles(
         backend=backend,
         schedule=schedule,
         energy_model=model.name,
-        rows=with_reductions([*rows, *at_exits]),
+        rows=with_reductions(rows),
         versions=versions(),
         command=command,
         left_out=seen.left_out,
-        calibrations={c.name: c.how for c in choices.values() if c.how}
-        | {STRUCTURAL + c.name: c.how for c in structural if c.how},
+        calibrations={c.name: c.how for c in choices.values() if c.how} | heads.calibrations,
         curves=_curves(configurations, choices, twins, labels),
     )
     page = write_report(results, folder)

@@ -136,6 +136,11 @@ PIPELINE_COLUMNS: tuple[Column, ...] = (
     ),
 )
 
+
+def _local(_: Results, row: Row) -> str:
+    return DASH if row.local_share is None else percent(row.local_share)
+
+
 LINK_COLUMNS: tuple[Column, ...] = (
     Column("code_shape", "code\nC×H×W", None, _code),
     Column("raw_bits", "raw\nbits", "modelled", _sent(lambda r: r.raw_bits)),
@@ -143,6 +148,7 @@ LINK_COLUMNS: tuple[Column, ...] = (
     Column("payload_bits", "sent\nbits", "modelled", _sent(lambda r: r.payload_bits)),
     Column("wire_bytes", "wire\nbytes", "modelled", _sent(lambda r: r.wire_bytes)),
     Column("edge_s", "edge sim.\ntime", "measured", lambda _, r: si(r.edge_s, "s")),
+    Column("local_share", "answered\nlocally", "measured", _local),
     Column("roundtrip_s", "round\ntrip", "measured", lambda _, r: si(r.roundtrip_s, "s")),
     Column("cloud_s", "cloud\ntime", "measured", lambda _, r: si(r.cloud_s, "s")),
 )
@@ -152,7 +158,7 @@ def lost(results: Results, row: Row) -> float | None:
     """Accuracy that exits cost a dynamic row: that of the same network at T_max, less its own."""
     if not row.dynamic:
         return None
-    fixed = row.configuration.replace("D", "F") if row.split else EDGE_ONLY
+    fixed = f"F{row.configuration[1:]}" if row.split else EDGE_ONLY
     same = (r for r in results.rows if (r.split, r.configuration) == (row.split, fixed))
     whole = next(same, None)
     return None if whole is None else whole.accuracy - row.accuracy

@@ -83,6 +83,8 @@ class Row:
         ece: expected calibration error of the confidences that samples were answered with.
         not_numbers: timesteps whose logits held NaN, on which no policy stops.
         exit_histogram_by_class: `exit_histogram` of the samples of each class.
+        local_share: share of samples that an exit head answered in the cloud's place; None where
+            that is not possible.
         exits: of rows with structural exits, the names of the exits in depth order, which the
             histograms then count in place of timesteps; else empty.
     """
@@ -117,12 +119,13 @@ class Row:
     ece: float | None = None
     not_numbers: int = 0
     exit_histogram_by_class: list[list[int]] = field(default_factory=list)
+    local_share: float | None = None
     exits: list[str] = field(default_factory=list)
 
     @property
     def dynamic(self) -> bool:
         """Whether an exit policy may stop its samples early."""
-        named = self.configuration[:1] == "D" or self.configuration.endswith("dynamic")
+        named = self.configuration[:1] in ("D", "P") or self.configuration.endswith("dynamic")
         return named or bool(self.exits)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.ao import quantization
 
 from neucodex_lava.data import SampleSet, load
+from neucodex_lava.data.sets import Split
 from neucodex_lava.errors import MissingDependencyError, NetError
 from neucodex_lava.integer_net import INPUT
 from neucodex_lava.models.blocks import SpikingBlock
@@ -76,13 +77,19 @@ class DynamicAnswers:
 
 
 def ann_baseline(
-    folder: Path, *, int8: bool = True, data_root: Path | None = None, progress: Progress = silent
+    folder: Path,
+    *,
+    int8: bool = True,
+    split: Split = "test",
+    data_root: Path | None = None,
+    progress: Progress = silent,
 ) -> Answers:
     """Run an artificial network on the whole test split.
 
     Args:
         folder: of its run.
         int8: with 8-bit weights and activations; else in float32.
+        split: ``test``, or ``holdout``.
         data_root: where datasets other than the embedded ones lie.
         progress: called as samples finish.
 
@@ -93,7 +100,7 @@ def ann_baseline(
         DataError: the dataset is missing or damaged.
     """
     run, model = load_artificial(folder)
-    test_set = load(run.data, data_root, "test")
+    test_set = load(run.data, data_root, split)
     network: nn.Module = _Float(model)
     if int8:
         train_set = load(run.data, data_root, "train").take(slice(0, CALIBRATION_SAMPLES))

@@ -109,6 +109,8 @@ def has_nan(sums: Sums) -> bool:
 
 def not_numbers(sums: Sums) -> NDArray[np.bool_]:
     """Which timesteps of whole runs (N, K, T) hold a NaN, (N, T)."""
+    if sums.dtype.kind != "f":
+        return np.zeros((sums.shape[0], sums.shape[2]), np.bool_)
     return np.isnan(sums).any(axis=1)
 
 

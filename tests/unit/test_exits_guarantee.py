@@ -8,9 +8,10 @@ import pytest
 from neucodex_lava.errors import DataError
 from neucodex_lava.exits import FixedPolicy, decide
 from neucodex_lava.exits.calibration import CalibrationData, CalibrationOptions, calibrate
-from neucodex_lava.exits.calibration.families import confidence_family
+from neucodex_lava.exits.calibration.families import Family, confidence_family
 from neucodex_lava.exits.calibration.guarantee import (
     binomial_tails,
+    learn_then_test,
     samples_needed,
     upper_bound,
 )
@@ -75,6 +76,25 @@ def test_the_policy_chosen_is_the_last_before_the_first_that_fails() -> None:
     assert found.report["bound"] <= 0.03
     assert found.report["reference"] == "given"
     assert found.report["mean_timesteps"] < 3
+
+
+def test_nothing_after_the_first_that_fails_is_taken() -> None:
+    # The answers at t = 2 are wrong, those at t = 1 and t = 3 right: t = 1 comes too late in the order.
+    sums = np.array([[[9, 0, 9], [0, 9, 0]]] * 300)
+    labels = np.zeros(300, int)
+    family = Family("fixed", (3.0, 2.0, 1.0), lambda t: FixedPolicy(3, int(t)))
+    data = CalibrationData(sums, labels, GAIN)
+    assert learn_then_test(family, data, 0.01, 0.9) == (3.0, FixedPolicy(3, 3), 0)
+    skipping = Family("fixed", (3.0, 1.0), family.make)
+    assert learn_then_test(skipping, data, 0.01, 0.9)[0] == 1.0
+
+
+def test_thresholds_are_shaped_on_one_half_and_tested_on_the_other() -> None:
+    sums, labels, _ = population(5, 1001)
+    options = CalibrationOptions(level=0.03, family="topk")
+    report = calibrate("guaranteed", sums, labels, gain=GAIN, options=options).report
+    assert report["samples"] == 501
+    assert report["bound"] <= 0.03
 
 
 @pytest.mark.parametrize(("family", "through_bottleneck"), [("confidence", True), ("topk", False)])

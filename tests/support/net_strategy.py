@@ -2,8 +2,8 @@
 
 Borders, strides, padding, dilation, groups, dense, identity and projection joins, transposed
 convolutions, delays, exponents, graded input, every decay, thresholds that a potential meets exactly or
-misses by one, clipping potentials, wrapping currents. Geometry is drawn, so that failures shrink;
-numbers come from a drawn seed. Tests only.
+misses by one, clipping potentials, wrapping currents, soft resets, initial potentials, exit heads.
+Geometry is drawn, so that failures shrink; numbers come from a drawn seed. Tests only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from plain import run_plain
+from plain import after_reset, run_plain
 
 from neucodex_lava.errors import NetError
 from neucodex_lava.integer_net import (
@@ -46,6 +46,15 @@ THRESHOLDS = st.one_of(
     st.integers(4096, THRESHOLD_MAX),
     st.sampled_from([4096, THRESHOLD_MAX]),
 )
+BEYOND_STOCK = st.one_of(
+    *[st.just(("zero", 0.0))] * 2,
+    st.tuples(
+        st.sampled_from(["subtract", "subtract", "zero"]), st.sampled_from([0, 0.5, 1, -0.3, -1])
+    ),
+)
+"""A reset, and an initial potential in units of the threshold."""
+LARGEST_KEPT = 60_000
+"""Threshold of a soft reset, and initial potential, that leave room for a bias in 24 bits."""
 DELAYS = st.sampled_from([0, 0, 1, 2, 7, 62])
 
 
@@ -56,11 +65,12 @@ class _Builder:
     Attributes:
         draw: of hypothesis.
         rng: for the numbers.
-        stock: only what stock Lava can express.
+        stock: only what the `reference` backend can express.
         shapes: (C, H, W) of the input and the nodes so far.
         bits: of the input.
         heavy: weights near their limit, so that sums reach the ends of the 24-bit range.
         delayed: whether connections may be delayed.
+        slayer: only neurons that SLAYER has: they reset to 0, and start there.
     """
 
     draw: Any
@@ -70,6 +80,7 @@ class _Builder:
     bits: int
     heavy: bool
     delayed: bool
+    slayer: bool = False
 
     def delay(self) -> np.ndarray:
         """A delay of all spikes."""
@@ -164,11 +175,21 @@ class _Builder:
         return link or self.dense(source, int(np.prod(target)))
 
     def neuron(self) -> Neuron:
-        """Any neuron; stock Lava's current always decays."""
+        """Any neuron; the current of those in Lava processes always decays."""
         current = self.draw(st.one_of(st.just(4096), DECAYS))
         if self.stock:
             current = max(current, 1)
-        return Neuron(current, self.draw(DECAYS), self.draw(THRESHOLDS))
+        neuron = Neuron(current, self.draw(DECAYS), self.draw(THRESHOLDS))
+        if self.slayer:
+            return neuron
+        reset, initial = self.draw(BEYOND_STOCK)
+        return _with_threshold(replace(neuron, reset=reset), neuron.threshold, initial)
+
+    def exit_head(self, name: str, timesteps: int) -> Node:
+        """A readout that nothing connects from."""
+        head = self.node(name, timesteps, READOUT)
+        del self.shapes[name]
+        return head
 
     def node(self, name: str, timesteps: int, neuron: Neuron | None = None) -> Node:
         """A node of one to three connections."""
@@ -177,10 +198,23 @@ class _Builder:
         most = self.draw(st.sampled_from([0, 40, 40, 4095]))
         bias = self.rng.integers(-most - (most > 0), most + 1, shape[0])
         neuron = neuron or self.neuron()
-        kept = replace(neuron, threshold=max(neuron.threshold, 0))
+        kept = _with_threshold(
+            neuron, max(neuron.threshold, 0), 0.0 if neuron.threshold < 0 else None
+        )
         node = _within_limits(Node(name, shape, kept, bias, links), self.bits, timesteps)
         self.shapes[name] = shape
         return replace(node, neuron=neuron)
+
+
+def _with_threshold(neuron: Neuron, threshold: int, initial: float | None = None) -> Neuron:
+    """The neuron with another threshold, and an initial potential of so many of it."""
+    if neuron.reset == "subtract":
+        threshold = min(threshold, LARGEST_KEPT)
+    neuron = replace(neuron, threshold=threshold)
+    if initial is None:
+        return neuron
+    at = int(min(max(initial * threshold, -LARGEST_KEPT), LARGEST_KEPT))
+    return replace(neuron, initial=0 if threshold < 0 or neuron.is_readout else at)
 
 
 def _within_limits(node: Node, bits: int, timesteps: int) -> Node:
@@ -209,25 +243,32 @@ def _with_ties(
             continue
         # A high threshold, so that the potentials are those of neurons that have not fired; one
         # below the highest, which could make a readout of it.
-        calm = replace(node, neuron=replace(node.neuron, threshold=THRESHOLD_MAX - 1))
-        prefix = replace(net.with_nodes(calm), nodes=(*net.nodes[:i], calm), cut=i + 1)
+        quiet = replace(node.neuron, threshold=THRESHOLD_MAX - 1, reset="zero", initial=0)
+        calm = replace(node, neuron=quiet)
+        nodes = (*net.nodes[:i], calm)
+        prefix = replace(net, nodes=nodes, cut=i + 1, end="")
         reached = np.unique(run_plain(prefix, inputs)[1][node.name])
         reached = reached[(reached > 0) & (reached < THRESHOLD_MAX << 6)]
         whole = reached[reached % 64 == 0]
         reached = whole if whole.size else reached
         level = int(reached[len(reached) // 2]) >> 6 if reached.size else 0
         threshold = min(max(level + beside[i], 0), THRESHOLD_MAX - 1)
-        net = net.with_nodes(replace(node, neuron=replace(node.neuron, threshold=threshold)))
+        met = replace(node, neuron=_with_threshold(node.neuron, threshold))
+        if met.neuron.reset == "subtract":
+            # What adds up over time hangs on the threshold.
+            met = _within_limits(replace(met, sum_bound=None), net.input_bits, net.timesteps)
+        net = net.with_nodes(met)
     return net
 
 
 @st.composite
-def cases(draw: Any, *, stock: bool = False) -> tuple[IntegerNet, np.ndarray]:
+def cases(draw: Any, *, stock: bool = False, slayer: bool = False) -> tuple[IntegerNet, np.ndarray]:
     """A network cut at its end, and input uint8 (N, C, H, W, T), T at most the net's.
 
     Args:
         draw: given by hypothesis.
-        stock: only what stock Lava processes can express.
+        stock: only what Lava's `reference` backend can express.
+        slayer: only neurons that SLAYER has, and no exit heads.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     timesteps, samples = draw(st.integers(1, 8)), draw(st.integers(1, 3))
@@ -235,20 +276,25 @@ def cases(draw: Any, *, stock: bool = False) -> tuple[IntegerNet, np.ndarray]:
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5)))
     heavy = draw(st.sampled_from([False, False, False, True]))
     delayed = draw(st.booleans())
-    builder = _Builder(draw, rng, stock, {"input": shape}, bits, heavy, delayed)
+    builder = _Builder(draw, rng, stock, {"input": shape}, bits, heavy, delayed, slayer)
     spare = draw(st.sampled_from([0, 0, 1]))
-    nodes = [builder.node(f"n{i}", timesteps + spare) for i in range(draw(st.integers(1, 4)))]
+    nodes: list[Node] = []
+    for i in range(draw(st.integers(1, 4))):
+        nodes.append(builder.node(f"n{i}", timesteps + spare))
+        if not slayer and draw(st.integers(0, 4)) == 0:
+            nodes.append(builder.exit_head(f"exit{i}", timesteps + spare))
     if draw(st.booleans()):
         builder.heavy = draw(st.sampled_from([False, True]))
         nodes.append(builder.node("readout", timesteps + spare, READOUT))
+    end = [node.name for node in nodes if not node.name.startswith("exit")][-1]
     ties = {node.name for node in nodes if node.neuron.threshold == TIE}
     floors = [
-        replace(n, neuron=replace(n.neuron, threshold=max(n.neuron.threshold, 0))) for n in nodes
+        replace(n, neuron=_with_threshold(n.neuron, max(n.neuron.threshold, 0))) for n in nodes
     ]
     rate = draw(st.sampled_from([0.3, 0.7, 0.1, 1.0]))
     values = rng.integers(1, 1 << bits, (samples, *shape, timesteps))
     inputs = (values * (rng.random(values.shape) < rate)).astype(np.uint8)
-    net = IntegerNet(shape, tuple(floors), len(floors), timesteps + spare, bits)
+    net = IntegerNet(shape, tuple(floors), len(floors), timesteps + spare, bits, end)
     beside = draw(
         st.lists(st.sampled_from([0, 0, -1, 1]), min_size=len(nodes), max_size=len(nodes))
     )
@@ -262,7 +308,8 @@ class Expected:
     Attributes:
         spikes, potentials, currents: of each node, (N, C, H, W, T); potentials after reset.
         ledger: the counts.
-        overflow: whether a current wrapped, or a readout clipped or fired: a run must fail.
+        overflow: whether a current wrapped, a readout clipped or fired, or a potential clipped of
+            which a soft reset keeps a part: a run must fail.
         corners: what the case holds, of ``tie``, ``clip``, ``high threshold``, ...
     """
 
@@ -277,14 +324,20 @@ class Expected:
 def expect(net: IntegerNet, inputs: np.ndarray) -> Expected:
     """Run the plain interpreter."""
     currents: dict[str, np.ndarray] = {}
-    spikes, before, ledger = run_plain(net, inputs, currents)
+    unclipped: dict[str, np.ndarray] = {}
+    spikes, before, ledger = run_plain(net, inputs, currents, unclipped)
     corners: set[str] = set()
     overflow = False
     for node in net.nodes:
         u, v, level = currents[node.name], before[node.name], node.neuron.threshold << 6
         wraps = bool(((u > STATE_MAX) | (u <= -STATE_MAX)).any())
         beyond = node.neuron.is_readout and bool(((v > level) | (v < -level)).any())
-        overflow |= wraps or beyond
+        soft = node.neuron.reset == "subtract"
+        lost = soft and bool((np.abs(unclipped[node.name]) >= STATE_MAX).any())
+        # The limits keep nets from it whose worst case is known.
+        assert not lost or node.sum_bound is not None, f"{node.name} clips in spite of its limits"
+        overflow |= wraps or beyond or lost
+        left = before[node.name] - (node.neuron.threshold << 6)
         found = {
             "tie": (v == level).any() and level > 0,
             "just above": (v == level + 64).any(),
@@ -297,8 +350,15 @@ def expect(net: IntegerNet, inputs: np.ndarray) -> Expected:
             "delay": any(c.longest_delay for c in node.connections),
             "negative": (v < 0).any(),
             "wide": node.shape[0] >= WIDE,
+            "soft reset": soft and spikes[node.name].any(),
+            "a spike of what was kept": soft
+            and ((left > level) & (spikes[node.name] != 0))[..., :-1].any(),
+            "soft out of range": lost,
+            "initial": node.neuron.initial != 0,
+            "exit head": node in net.exit_heads,
+            "ends before its last node": node.name == net.end,
         }
         corners |= {name for name, here in found.items() if here}
         corners |= {c.kind for c in node.connections}
-    after = {name: np.where(spikes[name], 0, v) for name, v in before.items()}
+    after = after_reset(net, spikes, before)
     return Expected(spikes, after, currents, ledger, overflow, frozenset(corners))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -34,6 +34,8 @@ class Calibrate(Command):
     """guaranteed: extra error that is not exceeded, as a share; of a split bundle against its base."""
     confidence: float = 0.9
     """guaranteed: how sure that is."""
+    family: Literal["confidence", "topk"] = "confidence"
+    """guaranteed: the policies it chooses from; topk needs twice as many samples."""
     seed: int = 0
     """Draws the half of the test split, and all else that is drawn."""
     samples: int = 0
@@ -53,6 +55,7 @@ class Calibrate(Command):
             epsilon=self.epsilon,
             level=self.level,
             confidence=self.confidence,
+            family=self.family,
             seed=self.seed,
         )
         with self.progress() as progress:

@@ -37,8 +37,8 @@ class Evaluation(LinkOptions, PolicyOptions, Command):
     """Of the edge: gated (needs gated neurons) or pipelined (as stock neurons run)."""
     policy: tuple[str, ...] = ("confidence",)
     """Exit policies of the dynamic configurations, a row for each: confidence, entropy, patience,
-    fixed, oracle (what no policy can better), and what neucodex calibrate keeps in the bundle; all
-    for every one."""
+    fixed, oracle (which knows the labels), and what neucodex calibrate keeps in the bundle; all for
+    every one."""
     energy_model: str = "paper-23pJ"
     """Prices the edge's counts: paper-23pJ, loihi-davies2018, loihi-sanafe, horowitz-45nm or
     horowitz-45nm-fp32."""

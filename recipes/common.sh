@@ -28,10 +28,10 @@ neucodex() {
     [ "$dry" = 1 ] || "$NEUCODEX" "$@"
 }
 
-# name NAME: the family's folder, from here on "$out"
+# name NAME: the family's folder, from here on "$out"; a recipe may train several
 name() {
     [ "$seed" = 0 ] && family=$1 || family=$1-s$seed
-    if [ "$smoke" = 1 ]; then runs=$runs/smoke; fi
+    if [ "$smoke" = 1 ] && [ "${runs##*/}" != smoke ]; then runs=$runs/smoke; fi
     out=$runs/$family
 }
 
@@ -39,8 +39,24 @@ name() {
 train() {
     local run=$1; shift
     local last=(--seed "$seed" --threads "${THREADS:-0}")
-    if [ "$smoke" = 1 ]; then last+=(--width 0.125 --train-limit 128 --ann-epochs 0 --epochs 1 --qat-epochs 1 --batch-size 32 --warmup 0); fi
+    if [ "$smoke" = 1 ]; then last+=(--width 0.125 --train-limit 128 --holdout 0 --ann-epochs 0 --epochs 1 --qat-epochs 1 --batch-size 32 --warmup 0); fi
     neucodex train "$@" "${last[@]}" --out "$out/$run"
+}
+
+# artificial RUN OPTIONS: an artificial network, to be converted or to start from
+artificial() {
+    local run=$1; shift
+    local last=(--epochs 0 --qat-epochs 0 --seed "$seed" --threads "${THREADS:-0}")
+    if [ "$smoke" = 1 ]; then last+=(--width 0.125 --train-limit 128 --holdout 0 --ann-epochs 1 --batch-size 32 --warmup 0); fi
+    neucodex train "$@" "${last[@]}" --out "$out/$run"
+}
+
+# converted RUN FROM OPTIONS: an artificial network's run becomes a spiking one
+converted() {
+    local run=$1 from=$2; shift 2
+    if [ "$dry" = 1 ] || ! [ -f "$out/$run/run.json" ]; then
+        neucodex convert "$out/$from" "$@" --out "$out/$run"
+    fi
 }
 
 # finetune SPLIT OPTIONS: a bottleneck, from the run "base"
@@ -49,6 +65,16 @@ finetune() {
     local last=(--seed "$seed" --threads "${THREADS:-0}")
     if [ "$smoke" = 1 ]; then last+=(--epochs 1 --qat-epochs 1 --batch-size 32 --warmup 0); fi
     neucodex finetune "$out/base" --split "$split" "$@" "${last[@]}" --out "$out/${split,,}"
+}
+
+# bundle RUN NAME: a further run becomes the base bundle of a family of its own
+bundle() {
+    local exports=${EXPORTS:-netx_exports}
+    if [ "$smoke" = 1 ]; then exports=$runs/exports; fi
+    local folder=$exports/$(basename "$out")-$2/base
+    if [ "$dry" = 1 ] || ! [ "$folder/manifest.json" -nt "$out/$1/run.json" ]; then
+        neucodex export "$out/$1" --out "$folder"
+    fi
 }
 
 # release: the finished runs become bundles

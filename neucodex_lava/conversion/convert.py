@@ -16,7 +16,7 @@ from neucodex_lava.progress import Progress, silent
 from neucodex_lava.quantize import to_integer_net
 from neucodex_lava.training.assessment import accuracies
 from neucodex_lava.training.batches import ordered_batches
-from neucodex_lava.training.checkpoints import Position, load_into, save_checkpoint
+from neucodex_lava.training.checkpoints import CHECKPOINT_FILE, Position, load_into, save_checkpoint
 from neucodex_lava.training.runs import Run, load_artificial, write_run
 
 CALIBRATION_SAMPLES = 256
@@ -86,8 +86,10 @@ def convert(
     progress("convert", 3, 4)
     found = accuracies(model, run, test_set)
     run = replace(run, float_accuracy=before[-1])
-    write_run(folder, run)
+    # In this order: what has a run.json is whole.
+    folder.mkdir(parents=True, exist_ok=True)
     _save(folder, run, model)
+    write_run(folder, run)
     progress("convert", 4, 4)
     return run, found
 
@@ -105,7 +107,7 @@ def _require_fitting(run: Run, conversion: ConversionConfig, folder: Path) -> No
         f"'{run.data.dataset}' holds recordings, of which an artificial network sees the mean only",
         "train a spiking network on them",
     )
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(file.name != CHECKPOINT_FILE for file in folder.iterdir()):
         raise ConfigError(f"'{folder}' is not empty", "choose another folder with --out")
 
 

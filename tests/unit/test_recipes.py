@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neucodex_lava.cli.main import parse
-from neucodex_lava.cli.training import Finetune, Train
+from neucodex_lava.cli.training import Convert, Export, Finetune, Train
 from neucodex_lava.config import BottleneckConfig, architecture, parse_split
 
 ROOT = Path(__file__).parents[2]
@@ -40,36 +40,60 @@ def test_there_are_recipes_for_both_networks_of_the_paper_on_cpus_and_gpus() -> 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("options", [(), ("--seed", "2", "--runs", "r"), ("--smoke",)])
 def test_a_recipes_commands_are_understood(recipe: str, options: tuple[str, ...]) -> None:
-    *training, release = dry_run(recipe, *options)
-    made: dict[Path, Train] = {}
-    for words in training:
+    commands = dry_run(recipe, *options)
+    assert commands[-1][0] == "scripts/release.sh"
+    made: dict[Path, Train | Convert | Finetune] = {}
+    trained: list[Train] = []
+    for words in commands:
+        if words[0] == "scripts/release.sh":
+            family = Path(words[1])
+            assert isinstance(made[family / "base"], Train)
+            assert str(family.parent) == {(): "runs", ("--smoke",): "runs/smoke"}.get(options, "r")
+            continue
         assert words[0] == "neucodex"
         command = parse(words[1:])
-        config = command.train_config()
         assert command.out is not None
+        if isinstance(command, Export):
+            # Beside the family, which holds its own base and split bundles only.
+            assert command.source in made
+            assert command.out.name == "base"
+            assert command.out.parent.name.startswith(f"{command.source.parent.name}-")
+            continue
+        if isinstance(command, Convert):
+            source = made[command.source]
+            assert isinstance(source, Train)
+            assert source.train_config().artificial
+            assert source.activation == {"qcfs": "qcfs", "transfer": "relu"}[command.method]
+            made[command.out] = command
+            continue
+        config = command.train_config()
         assert config.seed == (2 if "--seed" in options else 0)
         if "--smoke" in options:
-            assert (config.epochs, config.qat_epochs) == (1, 1)
+            ran = (1, 0, 0) if config.artificial else (0, 1, 1)
+            assert (config.ann_epochs, config.epochs, config.qat_epochs) == ran
         if isinstance(command, Train):
             command.data_config()
+            heads = tuple(parse_split(split) for split in command.exit_heads)
+            architecture(command.arch, command.width, exit_heads=heads)
             assert command.init is None or command.init in made
-            made[command.out] = command
+            trained.append(command)
         else:
             assert isinstance(command, Finetune)
             base = made[command.base]
+            assert isinstance(base, Train)
             split = parse_split(command.split)
             BottleneckConfig(split, command.channels, command.stride, command.kernel)
             model = architecture(base.arch, base.width)
             assert split <= model.split_points
             assert command.out == command.base.parent / f"sp{split}"
-    family = next(iter(made)).parent
-    assert release == ["scripts/release.sh", str(family)]
-    folder = {(): "runs", ("--smoke",): "runs/smoke"}.get(options, "r")
-    assert str(family.parent) == folder
-    (one,) = {(c.arch, c.width, c.dataset, c.encoding, c.bits) for c in made.values()}
+        made[command.out] = command
+    (one,) = {(c.arch, c.width, c.dataset, c.encoding, c.bits) for c in trained}
     if "--smoke" not in options:
         name = f"{architecture(one[0], one[1]).architecture}-{one[2]}"
-        assert family.name == (f"{name}-s2" if "--seed" in options else name)
+        for folder in made:
+            family, of_seed = folder.parent.name, "-s2" if "--seed" in options else ""
+            assert family.startswith(name)
+            assert family.endswith(of_seed)
 
 
 def test_an_unknown_option_is_refused() -> None:

@@ -182,6 +182,16 @@ def test_timesteps_whose_threshold_nobody_exceeds_are_not_exited_at() -> None:
     assert decide(boldest, sums).timesteps.max() == 1
 
 
+def test_our_thresholds_keep_the_drop_as_counted_and_as_modelled() -> None:
+    # Of these, now the one and now the other is what stops it.
+    for seed in range(10, 18):
+        sums, labels = runs(seed, samples=250)
+        report = calibrate("topk", sums, labels, gain=GAIN).report
+        assert report["drop"] <= 0.001 + 1e-12, seed
+        assert report["modelled_drop"] <= 0.001, seed
+        assert report["mean_timesteps"] < 4, seed
+
+
 def test_our_thresholds_need_fewer_timesteps_than_confidence_at_equal_drop() -> None:
     sums, labels = runs(5, samples=6000)
     data, test = (

@@ -128,13 +128,14 @@ def price(
     )
 
 
-def price_ann(macs: float, model: DeviceModel | str) -> float:
+def price_ann(macs: float, model: DeviceModel | str, *, memory: bool = True) -> float:
     """What an artificial network costs: its multiply-accumulates and the weights they read, in joules.
 
     Args:
         macs: of a sample, or their mean over samples; zeros are multiplied like anything else.
         model: a device model or its name; ``horowitz-45nm`` is its 8 bit arithmetic,
             ``horowitz-45nm-fp32`` that of 32 bit floats.
+        memory: price the reading of weights too, where the model does.
 
     Raises:
         ConfigError: an unknown model, or one that has no one price for a MAC.
@@ -146,7 +147,8 @@ def price_ann(macs: float, model: DeviceModel | str) -> float:
             f"energy model '{chosen.name}' has no one price for a MAC",
             "choose horowitz-45nm or horowitz-45nm-fp32",
         )
-    return macs * (prices["macs"] + prices.get("weight_reads", 0.0)) * PICO
+    reads = prices.get("weight_reads", 0.0) if memory else 0.0
+    return macs * (prices["macs"] + reads) * PICO
 
 
 def event_counts(ledger: Ledger, kinds: Sequence[str] | None = None) -> dict[str, Counts]:

@@ -15,6 +15,7 @@ from neucodex_lava.errors import ConfigError
 if TYPE_CHECKING:
     from neucodex_lava.evaluation.paper.cutoff_table import CutoffTable
     from neucodex_lava.evaluation.paper.sheet import Sheet
+    from neucodex_lava.evaluation.paper.sparq_table import SparqTable
     from neucodex_lava.evaluation.paper.table1 import Table1
     from neucodex_lava.progress import Progress
 
@@ -27,15 +28,21 @@ class Reproduce(Command):
     there, what was kept stands in, or nothing, and the table says so.
     """
 
-    what: Positional[Literal["table1", "cutoff"]]
-    """table1: F-B, D-B, F+B and D+B of every network (NeuCODEX, Table I); cutoff: OCT and Top-K of
-    every base network (SNNCutoff)."""
+    what: Positional[Literal["table1", "sparq", "cutoff"]]
+    """table1: F-B, D-B, F+B and D+B of every network (NeuCODEX, Table I); sparq: ANN, dynamic ANN, SNN,
+    QSNN and QDSNN of MLP, LeNet-5 and AlexNet; cutoff: OCT and Top-K of every base network
+    (SNNCutoff)."""
     exports: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("netx_exports")
     """Folder of families of bundles (a base and its splits each), or one family."""
     samples: int = 0
     """Test samples; 0 for all."""
     alpha: float | None = None
     """table1: confidence to reach, in (0, 1]; by default the bundles'."""
+    runs: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """sparq: folder of runs, for the float networks, which no bundle holds; without it, what --record
+    kept of them."""
+    record: bool = False
+    """sparq: keep what is measured in sparq.json beside the bundles."""
     recorded: bool = False
     """Run nothing: take what was kept."""
     data_root: DataRoot = None
@@ -50,18 +57,26 @@ class Reproduce(Command):
 
         if self.out is not None:
             require_writable(self.out)
-        if self.alpha is not None and self.what != "table1":
-            raise ConfigError(f"--alpha has no effect on {self.what}", "leave it out")
+        self._refuse_options_of_others()
+        make = {"table1": self._table1, "sparq": self._sparq, "cutoff": self._cutoff}[self.what]
         with self.progress() as progress:
-            table, sheet = (
-                self._table1(progress) if self.what == "table1" else self._cutoff(progress)
-            )
+            table, sheet = make(progress)
         lines: list[str] = []
         if self.out is not None:
             table = replace(table, report=write_sheet(sheet, self.out))
             lines.append(f"written: {', '.join(table.report.values())}")
         self.output(table.to_dict(), terminal(sheet), *lines)
         return 0
+
+    def _refuse_options_of_others(self) -> None:
+        given = {
+            "--alpha": (self.alpha is not None, "table1"),
+            "--runs": (self.runs is not None, "sparq"),
+            "--record": (self.record, "sparq"),
+        }
+        for option, (is_given, table) in given.items():
+            if is_given and self.what != table:
+                raise ConfigError(f"{option} has no effect on {self.what}", f"it is for {table}")
 
     def _table1(self, progress: Progress) -> tuple[Table1, Sheet]:
         from neucodex_lava.evaluation.paper.render import sheet
@@ -77,6 +92,21 @@ class Reproduce(Command):
             progress=progress,
         )
         return table, sheet(table)
+
+    def _sparq(self, progress: Progress) -> tuple[SparqTable, Sheet]:
+        from neucodex_lava.evaluation.paper.sparq import make_sparq
+
+        table = make_sparq(
+            self.exports,
+            runs=self.runs,
+            samples=self.samples,
+            data_root=self.data_root,
+            run=not self.recorded,
+            record=self.record,
+            command=command_line(),
+            progress=progress,
+        )
+        return table, table.sheet()
 
     def _cutoff(self, progress: Progress) -> tuple[CutoffTable, Sheet]:
         from neucodex_lava.evaluation.paper.cutoff import make_cutoff

@@ -113,6 +113,7 @@ def test_sparqs_45_nm_model_reads_a_weight_for_every_operation() -> None:
 def test_an_artificial_network_is_priced_by_its_macs() -> None:
     close(price_ann(1000.0, "horowitz-45nm-fp32"), 1000 * (4.6 + 320))
     close(price_ann(1000.0, "horowitz-45nm"), 1000 * (0.23 + 80))
+    close(price_ann(1000.0, "horowitz-45nm", memory=False), 1000 * 0.23)
     close(price_ann(1000.0, "paper-23pJ"), 1000 * 23)
     with pytest.raises(ConfigError, match="'loihi-sanafe' has no one price for a MAC"):
         price_ann(1000.0, "loihi-sanafe")

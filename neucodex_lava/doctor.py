@@ -44,6 +44,7 @@ DISK_WANTED_BYTES = 2**30
 DATASET_FOLDERS = {
     "mnist": "MNIST/raw",
     "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
     "caltech101": "caltech101/101_ObjectCategories",
     "nmnist": "NMNIST",
     "ncaltech101": "NCALTECH101/Caltech101",

@@ -12,6 +12,7 @@ DatasetName = Literal[
     "digits",
     "mnist",
     "cifar10",
+    "cifar100",
     "caltech101",
     "digitsdvs",
     "nmnist",

@@ -14,7 +14,7 @@ from neucodex_lava.config import DataConfig
 from neucodex_lava.data.caltech import caltech101
 from neucodex_lava.data.event_datasets import cifar10dvs, dvs128gesture, ncaltech101, nmnist
 from neucodex_lava.data.events import bin_events
-from neucodex_lava.data.files import CIFAR10_CLASSES, read_cifar10, read_mnist
+from neucodex_lava.data.files import CIFAR10_CLASSES, read_cifar10, read_cifar100, read_mnist
 from neucodex_lava.data.own import own
 from neucodex_lava.data.roots import find_root
 from neucodex_lava.data.saccades import saccade_events
@@ -48,7 +48,7 @@ def load(
     ``digits``: scikit-learn's 1,797 scanned digits (1, 8, 8), split once and for all into 1,437 and
     360, stratified; ``digitsdvs``: the same as events of a simulated camera (2, 16, 16). Both need no
     files. All others lie in the data root as docs/datasets.md says: ``mnist`` (1, 28, 28), ``cifar10``
-    (3, 32, 32), ``caltech101`` (3, 64, 64), ``nmnist`` (2, 34, 34), ``cifar10dvs`` and
+    and ``cifar100`` (3, 32, 32), ``caltech101`` (3, 64, 64), ``nmnist`` (2, 34, 34), ``cifar10dvs`` and
     ``dvs128gesture`` (2, 128, 128), ``ncaltech101`` (2, 180, 240); ``own``, of any shape, are a user's
     own arrays (`neucodex_lava.data.own`).
 
@@ -138,10 +138,17 @@ def _cifar10(config: DataConfig, data_root: Path | str | None, split: Split) -> 
     return _image_set("cifar10", split, pixels, labels, 255, True, CIFAR10_CLASSES)
 
 
+def _cifar100(config: DataConfig, data_root: Path | str | None, split: Split) -> ImageSet:
+    root = find_root(data_root, "cifar100", "cifar-100-python")
+    (pixels, labels), classes = read_cifar100(root, split == "train")
+    return _image_set("cifar100", split, pixels, labels, 255, True, classes)
+
+
 READERS: dict[str, Reader] = {
     "digits": _digits,
     "mnist": _mnist,
     "cifar10": _cifar10,
+    "cifar100": _cifar100,
     "caltech101": caltech101,
     "digitsdvs": _digitsdvs,
     "nmnist": nmnist,

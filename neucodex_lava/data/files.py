@@ -1,4 +1,4 @@
-"""Readers of dataset files in torchvision's layout: MNIST's IDX files, CIFAR-10's pickled batches.
+"""Readers of dataset files in torchvision's layout: MNIST's IDX files, CIFAR's pickled batches.
 
 Files are checked by shape, range and class counts. They are not checked by the publishers' MD5 sums
 of whole files: repacked CIFAR-10 batches have the same pixels, labels and order but other file names
@@ -12,12 +12,14 @@ import gzip
 import io
 import pickle
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neucodex_lava.data.roots import DataRoot
+from neucodex_lava.errors import DataError
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -30,8 +32,11 @@ MNIST_COUNTS = {
 """Published images per class, by whether it is the training split."""
 CIFAR10_COUNTS = {True: (5000,) * 10, False: (1000,) * 10}
 
-# Larger than any real batch (31 MB), far smaller than memory.
-BATCH_BYTES_MAX = 64 * 1024 * 1024
+CIFAR_NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+CIFAR100_COUNTS = {True: (500,) * 100, False: (100,) * 100}
+# Twice what a real batch has for each image, far smaller than memory.
+IMAGE_BYTES_MAX = 2 * 3072
+META_BYTES_MAX = 1 << 20
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -57,16 +62,34 @@ def read_cifar10(root: DataRoot, train: bool) -> Arrays:
         DataError: files missing, truncated, not CIFAR-10, or pickles of anything else.
     """
     names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
-    batches = [_read_batch(root, name) for name in names]
+    batches = [_read_batch(root, name, CIFAR10_BATCH) for name in names]
     pixels = np.concatenate([pixels for pixels, _ in batches]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([labels for _, labels in batches])
     _check_counts(root, labels, CIFAR10_COUNTS[train])
     return pixels, labels
 
 
+def read_cifar100(root: DataRoot, train: bool) -> tuple[Arrays, tuple[str, ...]]:
+    """CIFAR-100, Python version: pixels and fine labels as of CIFAR-10, and the classes' names.
+
+    Raises:
+        DataError: files missing, truncated, not CIFAR-100, or pickles of anything else.
+    """
+    counts = CIFAR100_COUNTS[train]
+    pixels, labels = _read_batch(root, "train" if train else "test", sum(counts), "fine_labels")
+    _check_counts(root, labels, counts)
+    meta = _unpickled(root, "meta", META_BYTES_MAX)
+    names = tuple(_text(name) for name in np.asarray(meta.get("fine_label_names", ())).tolist())
+    if len(names) != len(counts):
+        raise root.error(f"'{root.folder / 'meta'}' names {len(names)} classes, expected 100")
+    return (pixels.reshape(-1, 3, 32, 32), labels), names
+
+
 def _check_counts(root: DataRoot, labels: NDArray[np.int64], expected: tuple[int, ...]) -> None:
     if labels.min() < 0 or labels.max() >= len(expected):
-        raise root.error(f"labels from {labels.min()} to {labels.max()} are outside [0, 9]")
+        raise root.error(
+            f"labels from {labels.min()} to {labels.max()} are outside [0, {len(expected) - 1}]"
+        )
     found = np.bincount(labels, minlength=len(expected)).tolist()
     if found != list(expected):
         wrong = next(c for c in range(len(expected)) if found[c] != expected[c])
@@ -99,26 +122,40 @@ def _read_idx(root: DataRoot, name: str, shape: tuple[int, ...]) -> NDArray[np.u
     return np.frombuffer(raw, np.uint8, offset=len(header)).reshape(shape)
 
 
-def _read_batch(root: DataRoot, name: str) -> Arrays:
+def _read_batch(root: DataRoot, name: str, size: int, key: str = "labels") -> Arrays:
+    """Pixels (size, 3072) and labels (size,) of a pickled batch."""
+    path = root.folder / name
+    record = _unpickled(root, name, size * IMAGE_BYTES_MAX)
+    try:
+        pixels, labels = np.asarray(record["data"]), np.asarray(record[key])
+    except Exception as error:  # whatever a pickle may hold in their place
+        raise _no_batch(root, path, error) from error
+    if pixels.shape != (size, 3072) or pixels.dtype != np.uint8:
+        raise root.error(
+            f"'{path}' holds {pixels.dtype} {pixels.shape}, expected uint8 ({size}, 3072)"
+        )
+    if labels.shape != (size,) or not np.issubdtype(labels.dtype, np.integer):
+        raise root.error(f"'{path}' has labels {labels.dtype} {labels.shape}, expected ({size},)")
+    return pixels, labels.astype(np.int64)
+
+
+def _unpickled(root: DataRoot, name: str, limit: int) -> dict[str, Any]:
+    """A pickled dictionary of arrays and plain values."""
     path = root.folder / name
     if not path.is_file():
         raise root.error(f"'{path}' is missing")
-    if path.stat().st_size > BATCH_BYTES_MAX:
-        raise root.error(f"'{path}' is larger than any CIFAR-10 batch")
+    if path.stat().st_size > limit:
+        raise root.error(f"'{path}' is larger than any {CIFAR_NAMES[root.dataset]} batch")
     try:
         raw: Any = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-        record = {_text(key): value for key, value in raw.items()}
-        pixels, labels = np.asarray(record["data"]), np.asarray(record["labels"])
+        return {_text(key): value for key, value in raw.items()}
     except Exception as error:  # a damaged pickle can raise nearly anything
-        reason = str(error) or type(error).__name__
-        raise root.error(f"'{path}' is truncated or no CIFAR-10 batch: {reason}") from error
-    if pixels.shape != (CIFAR10_BATCH, 3072) or pixels.dtype != np.uint8:
-        raise root.error(
-            f"'{path}' holds {pixels.dtype} {pixels.shape}, expected uint8 (10000, 3072)"
-        )
-    if labels.shape != (CIFAR10_BATCH,) or not np.issubdtype(labels.dtype, np.integer):
-        raise root.error(f"'{path}' has labels {labels.dtype} {labels.shape}, expected (10000,)")
-    return pixels, labels.astype(np.int64)
+        raise _no_batch(root, path, error) from error
+
+
+def _no_batch(root: DataRoot, path: Path, error: Exception) -> DataError:
+    kind, reason = CIFAR_NAMES[root.dataset], str(error) or type(error).__name__
+    return root.error(f"'{path}' is truncated or no {kind} batch: {reason}")
 
 
 def _text(key: object) -> str:

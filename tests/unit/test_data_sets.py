@@ -373,6 +373,25 @@ def test_a_good_cifar10_batch_of_any_protocol_is_read(tmp_path: Path) -> None:
             assert images.labels.tolist() == list(range(10)) * 1000
 
 
+def test_cifar100_is_read_with_the_names_of_its_classes(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    data = np.arange(10_000 * 3072, dtype=np.uint32).astype(np.uint8).reshape(10_000, 3072)
+    labels = list(range(100)) * 100
+    record = {b"data": data, b"fine_labels": labels, b"coarse_labels": [0] * 10_000}
+    (folder / "test").write_bytes(pickle.dumps(record, 2))
+    names = [f"class {i}".encode() for i in range(100)]
+    (folder / "meta").write_bytes(pickle.dumps({b"fine_label_names": names}, 2))
+    images: ImageSet = load(DataConfig(dataset="cifar100"), tmp_path, "test")
+    assert (images.pixels.reshape(10_000, 3072) == data).all()
+    assert images.labels.tolist() == labels
+    assert (images.classes[99], len(images.classes)) == ("class 99", 100)
+    (folder / "meta").write_bytes(pickle.dumps({b"fine_label_names": names[:20]}, 2))
+    fails("cifar100", tmp_path, "names 20 classes, expected 100")
+    (folder / "test").write_bytes(pickle.dumps({b"data": data, b"labels": labels}, 2))
+    fails("cifar100", tmp_path, "truncated or no CIFAR-100 batch: 'fine_labels'")
+
+
 def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / CIFAR_TEST
     path.parent.mkdir()

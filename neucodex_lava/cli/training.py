@@ -21,6 +21,7 @@ from neucodex_lava.config import (
     DistillConfig,
     LossConfig,
     MethodName,
+    NormName,
     OptimizerName,
     PrecisionName,
     TrainConfig,
@@ -159,6 +160,8 @@ class Train(Training, DataOptions):
     """Of an artificial network to be converted: relu (then plain weight transfer), or qcfs."""
     levels: int = TrainConfig.levels
     """Steps L of qcfs: about the timesteps it will need."""
+    norm: NormName = TrainConfig.norm
+    """tdbn, or tebn: a factor for each timestep beside it, of which the integers keep the mean."""
     epochs: int = 60
     qat_epochs: int = 10
     lr: float = TrainConfig.lr

@@ -14,6 +14,7 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 PrecisionName = Literal["float32", "bfloat16"]
 PhaseName = Literal["ann", "float", "integer"]
 LossName = Literal["every-step", "last-step", "tet"]
+NormName = Literal["tdbn", "tebn"]
 ActivationName = Literal["relu", "qcfs"]
 
 
@@ -116,6 +117,8 @@ class TrainConfig:
         activation: of the artificial network: relu, or one of `levels` steps that integrate-and-fire
             neurons give exactly (qcfs); spiking epochs only follow the former.
         levels: L, of qcfs.
+        norm: batch norms over all timesteps (tdbn), or with a factor for each of them too (tebn), of
+            which the integers keep the mean.
         epochs: float epochs (batch statistics).
         qat_epochs: quantisation-aware epochs after them.
         batch_size: samples per step.
@@ -161,6 +164,7 @@ class TrainConfig:
     ann_lr: float = 0.0
     activation: ActivationName = "relu"
     levels: int = 8
+    norm: NormName = "tdbn"
 
     def __post_init__(self) -> None:
         require(self.ann_epochs >= 0, f"ann_epochs is {self.ann_epochs}, it cannot be negative")
@@ -169,6 +173,7 @@ class TrainConfig:
             "an artificial network cannot be quantised: spiking epochs must follow",
             "add some with --epochs, or with --qat-epochs 0 train one to convert",
         )
+        _require_one_of(self.norm, NormName, "norm")
         _require_one_of(self.activation, ActivationName, "activation")
         require(
             self.activation == "relu" or self.artificial,

@@ -76,12 +76,32 @@ class Synapses(nn.Module):
             # Threshold-dependent normalisation (tdBN, Zheng et al., AAAI 2021): with unit variance
             # hardly any neuron would reach the threshold of 2 in its first timesteps.
             nn.init.constant_(self.bn.weight, FLOAT_THRESHOLD)
+        self.steps: Tensor | None = None
         self.bias = None if norm or kind == "identity" else nn.Parameter(torch.zeros(out))
         if self.synapse is not None:
             fan_in = self.synapse.weight[0].numel()
             if kind == "conv_transpose":
                 fan_in = channels * kernel * kernel / stride**2
             nn.init.normal_(self.synapse.weight, std=math.sqrt(2.0 / fan_in))
+
+    def scale_steps(self, timesteps: int) -> None:
+        """Let the batch norm have a factor of its own at each timestep.
+
+        Temporal effective batch normalisation (TEBN, Duan et al., NeurIPS 2022, equation 8). An integer
+        network has the same weights at all timesteps: it takes the factors' mean, and the epochs on the
+        integers make up for it.
+        """
+        if self.bn is not None:
+            self.steps = nn.Parameter(torch.ones(timesteps))
+
+    @torch.no_grad()
+    def fold_steps(self) -> None:
+        """Put the factors' mean into the batch norm, and have none any more."""
+        if self.steps is None or self.bn is None:
+            return
+        self.bn.weight.mul_(self.steps.mean())
+        self.bn.bias.mul_(self.steps.mean())
+        self.steps = None
 
     def output_shape(self) -> Shape:
         """(C, H, W) these synapses give."""
@@ -112,10 +132,12 @@ class Synapses(nn.Module):
             return weight / self.positions, self.bias
         assert self.bn.running_mean is not None
         assert self.bn.running_var is not None
-        factor = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)
+        mean_step = 1.0 if self.steps is None else self.steps.mean()
+        factor = mean_step * self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)
         shape = [1] * weight.dim()
         shape[1 if self.kind == "conv_transpose" else 0] = -1
-        return weight * factor.view(shape), self.bn.bias - self.bn.running_mean * factor
+        bias = mean_step * self.bn.bias - self.bn.running_mean * factor
+        return weight * factor.view(shape), bias
 
     def apply(self, x: Tensor, weight: Tensor, *, exact: bool = False) -> Tensor:  # type: ignore[override]
         """Weighted sums (T, N, C, H, W) of spikes `x` (T, N, C, H, W), time folded into the batch.
@@ -157,6 +179,11 @@ class Synapses(nn.Module):
         z = self.apply(x, weight / self.positions if self.pooled else weight)
         if self.bn is None:
             return Part(z, bias=self.bias)
+        if self.steps is not None:
+            normed = self.bn(z.float().flatten(0, 1)).unflatten(0, z.shape[:2])
+            # An artificial network has one timestep for all of them.
+            steps = self.steps if len(z) == len(self.steps) else self.steps.mean()[None]
+            return Part(normed * steps[:, None, None, None, None])
         if self.bn.training:
             return Part(z, norm=self.bn)
         assert self.bn.running_mean is not None

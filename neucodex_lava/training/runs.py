@@ -110,6 +110,9 @@ class Run:
                 soft = self.conversion.method == "qcfs"
                 decay = 0 if soft else self.conversion.voltage_decay
                 block.convert(Converted(decay, soft, steps))
+        if self.train.norm == "tebn":
+            for link in (link for block in model.block_list() for link in block.links()):
+                link.scale_steps(steps)
         return insert_bottleneck(model, self.bottleneck) if self.bottleneck else model
 
 

@@ -168,7 +168,15 @@ def finetune(
         init=str(init) if init else None,
         command=command,
     )
+    require(
+        train.norm == "tdbn",
+        "only a base network's batch norms can have a factor for each timestep",
+        "leave --norm out",
+    )
     torch.manual_seed(train.seed)
+    for block in base.block_list():
+        for link in block.links():
+            link.fold_steps()
     model = insert_bottleneck(with_exit_heads(base, exit_heads), bottleneck)
     train_set = load(run.data, data_root, "train")
     test_set = load(run.data, data_root, "test")

@@ -166,7 +166,7 @@ def test_old_configurations_load() -> None:
     raw = to_dict(run) | {"model": old}
     for name in ("exit_weight",):
         del raw["train"]["loss"][name]
-    for name in ("activation", "levels"):
+    for name in ("activation", "levels", "norm"):
         del raw["train"][name]
     found = from_dict(Run, raw)
     assert found == replace(run, model=replace(TINY, exit_heads=()))

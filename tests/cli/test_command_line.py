@@ -11,7 +11,8 @@ from neucodex_lava.cli.main import COMMANDS, parse
 from neucodex_lava.errors import ConfigError
 
 VERBS = (
-    "demo train finetune export verify simulate serve infer evaluate sweep energy report reproduce"
+    "demo train finetune convert export verify calibrate simulate serve infer evaluate sweep energy "
+    "report reproduce"
 )
 
 
@@ -68,6 +69,11 @@ BAD = {
     "export without run": (["export", "x"], "'x' is not a run"),
     "no bundle": (["verify", "x"], "'x'"),
     "demo alpha": (["demo", "--alpha", "1.5"], "alpha 1.5 is outside (0, 1]"),
+    "demo policy": (["demo", "--policy", "hope"], "unknown exit policy 'hope'"),
+    "negative holdout": (["train", "--holdout", "-1"], "holdout -1 is negative"),
+    "calibrate nothing": (["calibrate", "x"], "'x' is no folder"),
+    "no such calibration": (["calibrate", "x", "--kind", "hope"], "unknown calibration 'hope'"),
+    "level of a guarantee": (["calibrate", "x", "--level", "1"], "level 1.0 is outside (0, 1)"),
     "no ledger": (["energy", "x.json"], "x.json"),
     "no results": (["report", "x.json"], "x.json"),
     "not a folder": (["sweep", "x"], "'x' is not a folder"),

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cascades import GAINS, small_cascade
-from small_bundles import BASE_FIELDS, record
+from cascades import exit_bundle, small_cascade
 
 from energy import device, price
-from neucodex_lava.bundle import Bundle, amend, write_bundle
+from neucodex_lava.bundle import Bundle, amend
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import ConfigError
@@ -26,7 +25,6 @@ from neucodex_lava.evaluation.structural import (
 from neucodex_lava.exits import ConfidencePolicy, QLearningPolicy
 from neucodex_lava.exits.calibration import CalibrationOptions
 from neucodex_lava.exits.table import policy_to_dict
-from neucodex_lava.integer_net import Neuron
 from neucodex_lava.report.exit_heads import exits_by_class
 from neucodex_lava.report.html import render_html
 from neucodex_lava.report.results import Results
@@ -39,17 +37,7 @@ HOW = {
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    whole = small_cascade(0, 1)[0].net
-    plain = (
-        dataclasses.replace(n, neuron=Neuron(n.neuron.current_decay, n.neuron.voltage_decay, 90))
-        for n in whole.nodes
-        if not n.neuron.is_readout
-    )
-    net = whole.with_nodes(*plain)
-    gains = dict.fromkeys((n.name for n in net.nodes), 64.0)
-    gains |= dict(zip(("exit_sp1", "exit_sp2", "readout"), GAINS))
-    fields = BASE_FIELDS | {"gains": gains, "split_points": {}}
-    return write_bundle(tmp_path / "base", net, golden=record(net), **fields)
+    return exit_bundle(tmp_path / "base")
 
 
 def calibrated(bundle: Bundle, policy: ConfidencePolicy) -> Bundle:
@@ -82,7 +70,8 @@ def test_a_row_counts_what_ran_and_which_exit_answered_each_class(bundle: Bundle
     twins = TwinRuns(inputs)
     choices = structural_choices(bundle, ["confidence"], Numbers(alpha=0.6))
     model = device("horowitz-45nm")
-    rows = structural_rows(bundle, choices, twins, labels, energy_model=model, confirm=0)
+    nothing = np.zeros(0, np.intp)
+    rows = structural_rows(bundle, choices, None, nothing, twins, labels, energy_model=model)
     (row,) = rows
     whole = run_twin(Executor(cascade.net), inputs)
     expected = cascade.read_off(whole, choices[0].policy)
@@ -98,7 +87,6 @@ def test_a_row_counts_what_ran_and_which_exit_answered_each_class(bundle: Bundle
     assert row.energy_j == price(expected.ledger, model).mean_j
     assert row.mean_timesteps == 4
     assert row.payload_bits == row.measured_samples == 0
-    assert structural_rows(bundle, [], twins, labels, energy_model=model, confirm=0) == []
 
     results = Results(
         "digits", "x", "direct", 0, 2, "confidence", 0.6, "twin", "gated", model.name, rows

@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from neucodex_lava.cli.common import Command, DataRoot
+from neucodex_lava.cli.link_options import LinkOptions
 from neucodex_lava.cli.policy_options import PolicyOptions
 
 
@@ -63,7 +64,7 @@ class Serve(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Infer(PolicyOptions, Command):
+class Infer(LinkOptions, PolicyOptions, Command):
     """Classify test samples: the edge part in Lava here, the tail on a server.
 
     The exit policy decides after every timestep whether to stop.
@@ -79,7 +80,7 @@ class Infer(PolicyOptions, Command):
     """Test samples to run; 0 for all."""
     policy: str = "confidence"
     """Exit policy: confidence, entropy, patience, fixed, or one that neucodex calibrate keeps in the
-    bundle."""
+    bundle; place: an exit head on the edge answers, or the cloud, whichever is worth its cost."""
     schedule: Literal["gated", "pipelined"] = "gated"
     """Of the edge: gated (needs gated neurons) or pipelined (as stock neurons run)."""
     timeout: float = 5.0
@@ -103,6 +104,7 @@ class Infer(PolicyOptions, Command):
                 samples=self.samples,
                 policy=self.policy,
                 numbers=self.numbers(),
+                costs=self.costs(),
                 schedule=self.schedule,
                 timeout_s=self.timeout,
                 dataset=self.dataset,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from exit_nets import exit_net
 from foreign_files import NEURON, conv, dense, even, write_foreign
 from plain import delayed_net, load_join_net, random_net
 
@@ -20,6 +21,7 @@ def write(folder: Path) -> None:
     folder.mkdir()
     write_netx(load_join_net(5)[0], folder / "ours-join.net")
     write_netx(delayed_net()[0], folder / "ours-delays.net")
+    write_netx(exit_net(0)[0].with_cut(5), folder / "ours-exits.net")
     for seed in (1, 4):
         net = random_net(seed)[0]
         write_netx(replace(net, cut=len(net.nodes)), folder / f"ours-random{seed}.net")

@@ -205,6 +205,19 @@ def test_a_readout_that_would_clip_or_spike_fails_the_run(weight: int) -> None:
     assert within.tolist() == [[[256 * weight, 512 * weight]]]
 
 
+@pytest.mark.parametrize("weight", [254, -254])
+def test_a_soft_reset_whose_potential_would_clip_fails_the_run(weight: int) -> None:
+    link = Connection("input", "dense", np.full((2, 200), weight))
+    neuron = Neuron(4096, 0, 100, "subtract")
+    node = Node("soft", (2, 1, 1), neuron, np.zeros(2, int), (link,), sum_bound=30_000)
+    net = IntegerNet((200, 1, 1), (node,), 1, timesteps=3)
+    ones = np.ones((1, 200, 1, 1, 3), np.uint8)
+    assert_equal(net, ones[..., :2])
+    reached = 3 * 50_800 - 200 if weight > 0 else -3 * 50_800
+    with pytest.raises(OverflowInRunError, match=f"'soft': the potential reached {reached} at"):
+        run_twin(Executor(net), ones)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("batch_size", [None, 1, 2, 5, 100])
 def test_batches_and_threads_change_nothing(threads: int, batch_size: int | None) -> None:

@@ -201,9 +201,7 @@ def test_slayer_neurons() -> None:
             compared.update(["node", "fires" if expected.spikes[node.name].any() else "silent"])
 
     one()
-    assert compared["fires"] > 20, (
-        compared
-    )
+    assert compared["fires"] > 20, compared
 
 
 @pytest.mark.parametrize(

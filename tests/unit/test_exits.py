@@ -84,7 +84,7 @@ def any_policy(draw: Any, t_max: int) -> ExitPolicy:
     dtype=st.sampled_from([np.int64, np.int32, np.float32, np.float64]),
     nans=st.sampled_from([0.0, 0.02, 0.3]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_policy_is_the_same_step_by_step_and_offline(
     data: Any, classes: int, t_max: int, seed: int, spread: int, dtype: Any, nans: float
 ) -> None:

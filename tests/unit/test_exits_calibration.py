@@ -40,7 +40,7 @@ from neucodex_lava.exits.topk import top_gap
 GAIN = 100.0
 
 
-def runs(seed: int, samples: int = 2000, t_max: int = 4, noise: float = 1.5) -> Any:
+def runs(seed: int, samples: int = 1000, t_max: int = 4, noise: float = 1.5) -> Any:
     """Running sums of noisy outputs: samples differ in how clear they are. And their labels."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(samples) % 10)
@@ -59,7 +59,7 @@ def test_every_kind_gives_a_policy_for_the_bundle_and_plain_numbers(kind: str) -
     exits = decide(found.policy, sums)
     accuracy = (exits.predictions == labels).mean()
     whole = (sums[..., -1].argmax(axis=1) == labels).mean()
-    assert found.report["samples"] == 2000
+    assert found.report["samples"] == 1000
     assert found.report["mean_timesteps"] == exits.timesteps.mean()
     assert found.report["drop"] == pytest.approx(whole - accuracy)
     if kind in ("confidence", "entropy", "topk", "patience"):

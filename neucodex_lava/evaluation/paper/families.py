@@ -24,6 +24,8 @@ from neucodex_lava.report.results import Results, Row
 
 ENERGY_MODEL = "paper-23pJ"
 NAME = re.compile(r"(?P<name>.+?)(-w(?P<width>[0-9.]+))?(-h(?P<head>[0-9.]+)sp(?P<split>[0-9]+))?")
+PAPERS_POLICIES = ("", "fixed", "confidence")
+"""NeuCODEX's own; tables of before there were others name none."""
 UNCUT = {EDGE_ONLY: "F-B", EDGE_ONLY_DYNAMIC: "D-B"}
 """The base as a whole on the edge is F-B and D-B uncut: its answers do not depend on the cut."""
 
@@ -204,7 +206,7 @@ def _cells(rows: list[Row], source: str) -> list[Cell]:
     found: list[Cell] = []
     for row in rows:
         configuration = UNCUT.get(row.configuration, row.configuration)
-        if configuration in CONFIGURATIONS:
+        if configuration in CONFIGURATIONS and row.policy in PAPERS_POLICIES:
             found.append(
                 Cell(
                     row.split,

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from energy.ledger import Ledger
 from neucodex_lava.errors import SimulationError
 from neucodex_lava.evaluation.configurations import Configuration
+from neucodex_lava.evaluation.link_cost import LinkCost
 from neucodex_lava.evaluation.measured import Measured
-from neucodex_lava.evaluation.outcome import LinkCost, Outcome
+from neucodex_lava.evaluation.outcome import Outcome
 
 
 def require_agreement(

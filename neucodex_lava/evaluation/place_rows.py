@@ -12,8 +12,9 @@ from energy.devices import DeviceModel
 from host_bridge import serving
 from neucodex_lava.cloud.tail import TorchTail
 from neucodex_lava.edge.session import EdgeSession
+from neucodex_lava.evaluation.link_cost import LinkCost
 from neucodex_lava.evaluation.measured import connect
-from neucodex_lava.evaluation.outcome import LinkCost, Outcome, TwinRuns
+from neucodex_lava.evaluation.outcome import Outcome, TwinRuns
 from neucodex_lava.evaluation.place import Placement
 from neucodex_lava.evaluation.place_run import (
     PlacedOutcome,

@@ -14,7 +14,7 @@ from energy.ledger import Ledger
 from host_bridge.client import EdgeClient
 from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.errors import BridgeError, SimulationError
-from neucodex_lava.evaluation.outcome import LinkCost
+from neucodex_lava.evaluation.link_cost import LinkCost
 from neucodex_lava.evaluation.place import Placement
 from neucodex_lava.exits.place import Placed, decide_place
 from neucodex_lava.exits.policy import Action, predicted

@@ -16,8 +16,9 @@ from neucodex_lava.evaluation.configurations import (
     Configuration,
 )
 from neucodex_lava.evaluation.layers import layer_rows
+from neucodex_lava.evaluation.link_cost import LinkCost
 from neucodex_lava.evaluation.measured import Measured
-from neucodex_lava.evaluation.outcome import LinkCost, Outcome
+from neucodex_lava.evaluation.outcome import Outcome
 from neucodex_lava.evaluation.pipelined import code_depth, fed_timesteps
 from neucodex_lava.exits.confidence import ConfidencePolicy, max_softmax
 from neucodex_lava.exits.logits import LogitsPolicy

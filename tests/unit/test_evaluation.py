@@ -20,8 +20,9 @@ from neucodex_lava.errors import SimulationError
 from neucodex_lava.evaluation.agreement import require_agreement
 from neucodex_lava.evaluation.configurations import CLOUD_ONLY, Configuration, plan
 from neucodex_lava.evaluation.evaluate import evaluate
+from neucodex_lava.evaluation.link_cost import LinkCost
 from neucodex_lava.evaluation.measured import Measured
-from neucodex_lava.evaluation.outcome import LinkCost, Outcome
+from neucodex_lava.evaluation.outcome import Outcome
 from neucodex_lava.evaluation.policies import make_policy
 from neucodex_lava.evaluation.rows import make_row, with_reductions
 from neucodex_lava.evaluation.samples import load_samples

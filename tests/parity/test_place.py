@@ -17,7 +17,9 @@ from neucodex_lava.cloud.tail import TorchTail
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.errors import BridgeError, ConfigError, SimulationError
+from neucodex_lava.evaluation.heads import Heads
 from neucodex_lava.evaluation.measured import connect
+from neucodex_lava.evaluation.outcome import TwinRuns
 from neucodex_lava.evaluation.place import LinkPrices, Placement, placement, sites
 from neucodex_lava.evaluation.place_calibration import calibrated_places, energy_of_steps
 from neucodex_lava.evaluation.place_infer import infer_place
@@ -115,6 +117,35 @@ def test_once_the_link_fails_the_exit_head_answers_and_says_so(bundle: Bundle) -
     assert real.payload_bits[6:].sum() == 0
     with pytest.raises(BridgeError, match="P-B: the link failed"):
         require_same_places(held, real, np.arange(SAMPLES), "P-B")
+
+
+def test_an_evaluation_has_rows_for_exit_heads_confirmed_for_real(bundle: Bundle) -> None:
+    inputs = small_cascade(0, 12)[1]
+    labels = np.arange(12) % 5
+    heads = Heads.of(bundle, [], ["SP2"], ["confidence", "topk"], costs=DEAR)
+    with heads.opened(len(inputs), confirm=4) as sessions:
+        assert sessions.chosen.tolist() == [0, 3, 7, 11]
+        rows = heads.rows(sessions, TwinRuns(inputs), labels, energy_model=device())
+    exits, placed = rows
+    assert (exits.configuration, placed.configuration) == ("edge-only exits", "P-B")
+    assert (exits.measured_samples, placed.measured_samples) == (4, 4)
+    assert exits.edge_s is not None
+    assert exits.edge_s > 0
+    found = at_sp2(bundle)
+    whole = run_twin(Executor(found.site.net), inputs)
+    expected = read_off(found, whole)
+    assert placed.accuracy == (expected.placed.predictions == labels).mean()
+    assert placed.mean_timesteps == expected.placed.timesteps.mean()
+    assert placed.local_share == (expected.placed.actions == Action.LOCAL).mean()
+    assert 0 < placed.local_share < 1
+    assert placed.payload_bits == expected.payload_bits.mean()
+    assert placed.packed_bits == expected.placed.sent.mean() * 6 * 3 * 3
+    assert placed.syn_ops == expected.edge.total("syn_ops") / 12
+    assert placed.dynamic
+    with heads.opened(len(inputs), confirm=0) as sessions:
+        again = heads.rows(sessions, TwinRuns(inputs), labels, energy_model=device())
+    assert [row.measured_samples for row in again] == [0, 0]
+    assert again[1].roundtrip_s is None
 
 
 def test_energy_of_steps_adds_up(bundle: Bundle) -> None:

@@ -153,6 +153,8 @@ def test_what_was_kept_stands_in_for_runs_that_are_gone(made: Path) -> None:
 def test_runs_that_are_not_there_are_told(made: Path, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="is not a folder.*--runs"):
         make_sparq(made / "exports", runs=tmp_path / "nowhere")
+    with pytest.raises(FormatError, match="nowhere' is not a folder"):
+        make_sparq(tmp_path / "nowhere", record=True)
     table = make_sparq(tmp_path)
     assert table.variants == ()
     assert table.notes[0].startswith("no bundles: ")

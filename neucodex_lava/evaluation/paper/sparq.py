@@ -61,8 +61,10 @@ def make_sparq(
         progress: called as batches finish.
 
     Raises:
-        FormatError: a damaged bundle, run or ``sparq.json``.
+        FormatError: a damaged bundle, run or ``sparq.json``; or no folder to keep it in.
     """
+    if record and not exports.is_dir():
+        raise BundleError(f"'{exports}' is not a folder", "pass the folder of the bundles")
     notes: list[str] = []
     found: list[Variant] = []
     if run:

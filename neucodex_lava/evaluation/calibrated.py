@@ -90,10 +90,11 @@ class CalibratedBundle:
         from rich.table import Table
 
         how, check = self.samples.how(), next((p.check for p in self.policies if p.check), None)
-        where = "test samples" if how["data"] == "test" else "samples held out of training"
+        of_test = how["data"] == "test"
+        where = "test samples" if of_test else "samples held out of training"
         title = (
             f"{self.bundle.path}: calibrated on {how['samples']:,} {where} (seed {how['seed']}),"
-            f" checked on {len(self.samples.check):,} other test samples"
+            f" checked on {len(self.samples.check):,}{' other' if of_test else ''} test samples"
         )
         if check is not None:
             title += (

@@ -70,10 +70,14 @@ def test_train_finetune_and_export_in_processes_of_their_own(tmp_path: Path) -> 
 
 def test_the_demo(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    found = answer("demo", "--out", out, "--confirm", 2, command=[sys.executable, "-c", DEMO])
-    assert [r["configuration"] for r in found["rows"] if r["split"] == "SP1"] == [
-        "F-B", "D-B", "F+B", "D+B",
+    args = ("--out", out, "--confirm", 2, "--policy", "confidence", "topk")
+    found = answer("demo", *args, command=[sys.executable, "-c", DEMO])
+    rows = [(r["configuration"], r["policy"]) for r in found["rows"] if r["split"] == "SP1"]
+    assert rows == [
+        ("F-B", "fixed"), ("D-B", "confidence"), ("D-B", "topk"),
+        ("F+B", "fixed"), ("D+B", "confidence"), ("D+B", "topk"),
     ]  # fmt: skip
+    assert found["left_out"] == 180, "the half that topk was calibrated on"
     assert Path(found["report"]).is_file()
 
 

@@ -185,5 +185,10 @@ def _refuse(bundle: Bundle, name: str) -> NoReturn:
             "the oracle knows labels and the timesteps to come, it cannot decide while a sample runs",
             "evaluate and sweep show what it would need",
         )
+    if name == ALL:
+        raise ConfigError(
+            "one exit policy decides while a sample runs, not all of them",
+            "evaluate and sweep take all",
+        )
     known = [*WITHOUT_CALIBRATION, *calibrated, ORACLE, ALL]
     raise ConfigError(f"unknown exit policy '{name}'", f"choose one of {', '.join(known)}")

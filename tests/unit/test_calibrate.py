@@ -262,6 +262,8 @@ def test_given_numbers_go_before_calibrated_ones(
         choose_policy(bundle, "best")
     with pytest.raises(ConfigError, match="the oracle knows labels"):
         choose_policy(bundle, "oracle")
+    with pytest.raises(ConfigError, match="one exit policy decides while a sample runs"):
+        choose_policy(bundle, "all")
 
 
 def test_without_any_sample_of_a_class_nothing_is_calibrated(tmp_path: Path) -> None:

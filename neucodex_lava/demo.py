@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neucodex_lava.config import RESNETS, BottleneckConfig, DataConfig, TrainConfig, require
 from neucodex_lava.errors import SimulationError
-from neucodex_lava.evaluation.calibrate import calibrate_bundles
+from neucodex_lava.evaluation.calibration.bundles import calibrate_bundles
 from neucodex_lava.evaluation.policies import ALL, OWN, Numbers, exit_name, require_known
 from neucodex_lava.evaluation.sweep import evaluate_bundles
 from neucodex_lava.exits.calibration import KINDS

@@ -47,7 +47,7 @@ class Calibrate(Command):
 
     def run(self) -> int:
         """Calibrate."""
-        from neucodex_lava.evaluation.calibrate import calibrate_bundles
+        from neucodex_lava.evaluation.calibration.bundles import calibrate_bundles
         from neucodex_lava.exits.calibration import CalibrationOptions
 
         options = CalibrationOptions(

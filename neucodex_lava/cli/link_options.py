@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from neucodex_lava.evaluation.place import LinkPrices
+    from neucodex_lava.evaluation.place.placement import LinkPrices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class LinkOptions:
             ConfigError: a negative cost, or a link of no speed.
         """
         from neucodex_lava.config import require
-        from neucodex_lava.evaluation.place import LinkPrices
+        from neucodex_lava.evaluation.place.placement import LinkPrices
         from neucodex_lava.exits.calibration.place import Link, Prices
 
         require(self.link_mbit_s > 0, f"--link-mbit-s {self.link_mbit_s} is not above 0")

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from energy.devices import DeviceModel
 from neucodex_lava.bundle import Bundle
 from neucodex_lava.edge.session import EdgeSession
-from neucodex_lava.evaluation.cascade import Cascade
-from neucodex_lava.evaluation.cascade_session import CascadeSession
+from neucodex_lava.evaluation.cascade.offline import Cascade
+from neucodex_lava.evaluation.cascade.rows import structural_choices, structural_rows
+from neucodex_lava.evaluation.cascade.session import CascadeSession
 from neucodex_lava.evaluation.halves import CalibrationHalf
 from neucodex_lava.evaluation.outcome import TwinRuns
-from neucodex_lava.evaluation.place import LinkPrices, Placement, placement, sites
-from neucodex_lava.evaluation.place_rows import place_rows
+from neucodex_lava.evaluation.place.placement import LinkPrices, Placement, placement, sites
+from neucodex_lava.evaluation.place.rows import place_rows
 from neucodex_lava.evaluation.policies import OWN, STRUCTURAL, Choice, Numbers
-from neucodex_lava.evaluation.structural import structural_choices, structural_rows
 from neucodex_lava.progress import Progress, silent
 from neucodex_lava.report.results import Row
 

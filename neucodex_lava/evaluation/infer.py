@@ -9,12 +9,12 @@ from neucodex_lava.bundle import load_bundle
 from neucodex_lava.config import require
 from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.edge.wiring import Schedule
-from neucodex_lava.evaluation import place_infer
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.inference import Inference, InferredSample
 from neucodex_lava.evaluation.measured import connect, run_measured
 from neucodex_lava.evaluation.pipelined import code_depth, fed_timesteps
-from neucodex_lava.evaluation.place import LinkPrices
+from neucodex_lava.evaluation.place import infer as place_infer
+from neucodex_lava.evaluation.place.placement import LinkPrices
 from neucodex_lava.evaluation.policies import OWN, Numbers, choose_policy
 from neucodex_lava.evaluation.samples import load_indexed_samples
 from neucodex_lava.evaluation.serve import cut_bundle

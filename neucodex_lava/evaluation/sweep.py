@@ -20,7 +20,7 @@ from neucodex_lava.evaluation.curves import policy_curve
 from neucodex_lava.evaluation.evaluate import evaluate
 from neucodex_lava.evaluation.heads import Heads
 from neucodex_lava.evaluation.outcome import TwinRuns
-from neucodex_lava.evaluation.place import LinkPrices
+from neucodex_lava.evaluation.place.placement import LinkPrices
 from neucodex_lava.evaluation.policies import (
     ORACLE,
     OWN,

@@ -11,7 +11,7 @@ from cascades import small_cascade
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import ConfigError, SimulationError
-from neucodex_lava.evaluation.cascade_session import CascadeSession, require_same
+from neucodex_lava.evaluation.cascade.session import CascadeSession, require_same
 from neucodex_lava.exits import ConfidencePolicy, FixedPolicy, PatiencePolicy
 from neucodex_lava.exits.policy import ExitPolicy
 

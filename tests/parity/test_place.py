@@ -17,13 +17,13 @@ from neucodex_lava.cloud.tail import TorchTail
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.errors import BridgeError, ConfigError, SimulationError
+from neucodex_lava.evaluation.calibration.place import calibrated_places, energy_of_steps
 from neucodex_lava.evaluation.heads import Heads
 from neucodex_lava.evaluation.measured import connect
 from neucodex_lava.evaluation.outcome import TwinRuns
-from neucodex_lava.evaluation.place import LinkPrices, Placement, placement, sites
-from neucodex_lava.evaluation.place_calibration import calibrated_places, energy_of_steps
-from neucodex_lava.evaluation.place_infer import infer_place
-from neucodex_lava.evaluation.place_run import read_off, require_same_places, run_placed
+from neucodex_lava.evaluation.place.infer import infer_place
+from neucodex_lava.evaluation.place.placement import LinkPrices, Placement, placement, sites
+from neucodex_lava.evaluation.place.run import read_off, require_same_places, run_placed
 from neucodex_lava.exits.calibration.place import Link, Prices
 from neucodex_lava.exits.policy import Action
 

@@ -11,7 +11,7 @@ from plain import run_plain
 from small_bundles import BASE_FIELDS, record
 
 from neucodex_lava.bundle import Bundle, write_bundle
-from neucodex_lava.evaluation.cascade import Cascade
+from neucodex_lava.evaluation.cascade.offline import Cascade
 from neucodex_lava.integer_net import Neuron
 
 GAINS = (41.0, 55.5, 38.0)

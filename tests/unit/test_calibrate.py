@@ -17,7 +17,7 @@ from neucodex_lava.cli.main import run
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import ConfigError, DataError
-from neucodex_lava.evaluation.calibrate import CalibratedBundle, calibrate_bundles
+from neucodex_lava.evaluation.calibration.bundles import CalibratedBundle, calibrate_bundles
 from neucodex_lava.evaluation.policies import Numbers, choose_policy, exit_name, named_policies
 from neucodex_lava.evaluation.samples import open_samples
 from neucodex_lava.evaluation.sweep import evaluate_bundles, find_sweep

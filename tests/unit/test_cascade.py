@@ -14,7 +14,7 @@ from neucodex_lava.bundle import load_bundle
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import ConfigError
-from neucodex_lava.evaluation.cascade import Cascade
+from neucodex_lava.evaluation.cascade.offline import Cascade
 from neucodex_lava.exits import ConfidencePolicy, FixedPolicy
 
 RELEASED = Path(__file__).parents[2] / "netx_exports" / "resnet-small-digits" / "base"

@@ -14,7 +14,7 @@ from bundles import reseal
 from neucodex_lava.bundle import load_bundle
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
-from neucodex_lava.evaluation.calibration_samples import split_for_calibration
+from neucodex_lava.evaluation.calibration.samples import split_for_calibration
 from neucodex_lava.evaluation.paper import cutoff
 from neucodex_lava.evaluation.paper.cutoff import make_cutoff
 from neucodex_lava.evaluation.paper.figures import PaperWords, words

@@ -23,13 +23,13 @@ from neucodex_lava.config import (
 from neucodex_lava.conversion import convert
 from neucodex_lava.data import load
 from neucodex_lava.errors import FormatError
-from neucodex_lava.evaluation.calibrate import calibrate_bundles
-from neucodex_lava.evaluation.cascade import Cascade
+from neucodex_lava.evaluation.calibration.bundles import calibrate_bundles
+from neucodex_lava.evaluation.cascade.offline import Cascade
+from neucodex_lava.evaluation.cascade.rows import structural_choices
 from neucodex_lava.evaluation.paper.sheet import markdown
 from neucodex_lava.evaluation.paper.sparq import make_sparq
 from neucodex_lava.evaluation.paper.variants import Variant, read_variants
 from neucodex_lava.evaluation.samples import load_samples
-from neucodex_lava.evaluation.structural import structural_choices
 from neucodex_lava.export import export_run
 from neucodex_lava.training.assessment import accuracies
 from neucodex_lava.training.runs import load_artificial

@@ -14,14 +14,14 @@ from neucodex_lava.bundle import Bundle, amend
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import ConfigError
-from neucodex_lava.evaluation.cascade import Cascade
-from neucodex_lava.evaluation.outcome import TwinRuns
-from neucodex_lava.evaluation.policies import Numbers, choose_policy
-from neucodex_lava.evaluation.structural import (
+from neucodex_lava.evaluation.cascade.offline import Cascade
+from neucodex_lava.evaluation.cascade.rows import (
     calibrate_structural,
     structural_choices,
     structural_rows,
 )
+from neucodex_lava.evaluation.outcome import TwinRuns
+from neucodex_lava.evaluation.policies import Numbers, choose_policy
 from neucodex_lava.exits import ConfidencePolicy, QLearningPolicy
 from neucodex_lava.exits.calibration import CalibrationOptions
 from neucodex_lava.exits.table import policy_to_dict

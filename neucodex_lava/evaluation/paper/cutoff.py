@@ -9,7 +9,7 @@ from neucodex_lava.bundle import Bundle
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import DataError, MissingDependencyError
-from neucodex_lava.evaluation.calibration_samples import split_for_calibration
+from neucodex_lava.evaluation.calibration.samples import split_for_calibration
 from neucodex_lava.evaluation.paper.cutoff_table import NAME, CutoffGroup, CutoffRow, CutoffTable
 from neucodex_lava.evaluation.paper.families import Family, find_families
 from neucodex_lava.evaluation.paper.figures import PaperWords, words

@@ -13,7 +13,8 @@ from neucodex_lava.bundle import Bundle
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import TwinResult, run_twin
 from neucodex_lava.errors import BundleError, DataError, FormatError, MissingDependencyError
-from neucodex_lava.evaluation.cascade import Cascade
+from neucodex_lava.evaluation.cascade.offline import Cascade
+from neucodex_lava.evaluation.cascade.rows import structural_choices
 from neucodex_lava.evaluation.paper.families import find_families
 from neucodex_lava.evaluation.paper.figures import words
 from neucodex_lava.evaluation.paper.sparq_table import NAME, NETWORKS, SparqTable
@@ -28,7 +29,6 @@ from neucodex_lava.evaluation.paper.variants import (
 )
 from neucodex_lava.evaluation.policies import Choice
 from neucodex_lava.evaluation.samples import open_samples
-from neucodex_lava.evaluation.structural import structural_choices
 from neucodex_lava.exits.policy import predicted
 from neucodex_lava.progress import Progress, silent
 

@@ -11,8 +11,8 @@ from neucodex_lava.errors import ConfigError
 from neucodex_lava.evaluation.halves import CalibrationHalf
 from neucodex_lava.evaluation.inference import Inference, InferredSample
 from neucodex_lava.evaluation.measured import connect
-from neucodex_lava.evaluation.place import LinkPrices, Placement, placement, sites
-from neucodex_lava.evaluation.place_run import run_placed
+from neucodex_lava.evaluation.place.placement import LinkPrices, Placement, placement, sites
+from neucodex_lava.evaluation.place.run import run_placed
 from neucodex_lava.evaluation.samples import load_indexed_samples
 from neucodex_lava.evaluation.serve import cut_bundle
 from neucodex_lava.exits.policy import Action

@@ -17,15 +17,15 @@ from neucodex_lava.bundle.paperwork import now
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import TwinResult, run_twin
 from neucodex_lava.errors import ConfigError, DataError
-from neucodex_lava.evaluation import place_calibration
-from neucodex_lava.evaluation.calibrated import Calibrated, CalibratedBundle, Check
-from neucodex_lava.evaluation.calibration_samples import (
+from neucodex_lava.evaluation.calibration import place as place_calibration
+from neucodex_lava.evaluation.calibration.results import Calibrated, CalibratedBundle, Check
+from neucodex_lava.evaluation.calibration.samples import (
     CalibrationSamples,
     split_for_calibration,
 )
-from neucodex_lava.evaluation.cascade import Cascade
+from neucodex_lava.evaluation.cascade.offline import Cascade
+from neucodex_lava.evaluation.cascade.rows import calibrate_structural
 from neucodex_lava.evaluation.policies import STRUCTURAL, exit_name
-from neucodex_lava.evaluation.structural import calibrate_structural
 from neucodex_lava.evaluation.sweep import find_sweep
 from neucodex_lava.exits.calibration import KINDS, Calibration, CalibrationOptions, calibrate
 from neucodex_lava.exits.metrics import optimal_cutoff

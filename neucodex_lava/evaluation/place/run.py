@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from energy.ledger import Ledger
 from host_bridge.client import EdgeClient
 from neucodex_lava.edge.session import EdgeSession
-from neucodex_lava.errors import BridgeError, SimulationError
+from neucodex_lava.errors import BridgeError
+from neucodex_lava.evaluation.agreement import require_same_answers, require_same_counts
 from neucodex_lava.evaluation.link_cost import LinkCost
-from neucodex_lava.evaluation.place import Placement
+from neucodex_lava.evaluation.place.placement import Placement
 from neucodex_lava.exits.place import Placed, decide_place
 from neucodex_lava.exits.policy import Action, predicted
 from neucodex_lava.progress import Progress, silent
@@ -204,20 +205,5 @@ def require_same_places(
     }
     pairs["payload"] = real.payload_bits, offline.payload_bits
     pairs["wire bytes"] = real.wire_bytes, offline.wire_bytes
-    hint = "run neucodex verify on the bundle and report what it says"
-    for what, (mine, expected) in pairs.items():
-        wrong = np.flatnonzero(mine != expected[chosen])
-        if wrong.size:
-            n = chosen[wrong[0]]
-            raise SimulationError(
-                f"{where}: {what} of sample {n} differ between Lava and the executor", hint
-            )
-    expected = [offline.edge.rows(slice(n, n + 1)) for n in chosen]
-    first = real.edge.first_difference(Ledger.concatenate(expected))
-    if first is not None:
-        count, node, n, t = first
-        raise SimulationError(
-            f"{where}: {count} of node '{node}' at timestep {t} of sample {chosen[n]} differs between"
-            " Lava and the executor",
-            hint,
-        )
+    require_same_answers(pairs, chosen, where)
+    require_same_counts(real.edge, offline.edge, chosen, where)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from energy.ledger import ALL_COUNTS, Ledger
 from neucodex_lava.edge.session import EdgeSession
-from neucodex_lava.errors import SimulationError
-from neucodex_lava.evaluation.cascade import Cascade, CascadeOutcome, check_exits
+from neucodex_lava.evaluation.agreement import require_same_answers, require_same_counts
+from neucodex_lava.evaluation.cascade.offline import Cascade, CascadeOutcome, check_exits
 from neucodex_lava.exits.policy import Action, ExitPolicy, Exits, predicted
 from neucodex_lava.progress import Progress, silent
 
@@ -114,25 +114,10 @@ def require_same(
     offline: CascadeOutcome, real: CascadeOutcome, chosen: NDArray[np.intp], where: str
 ) -> None:
     """Raise SimulationError unless Lava gave the executor's exits, answers, sums and counts."""
-    hint = "run neucodex verify on the bundle and report what it says"
     pairs = {
         "exits": (real.exits.timesteps, offline.exits.timesteps),
         "predictions": (real.exits.predictions, offline.exits.predictions),
         "sums": (real.sums, offline.sums),
     }
-    for what, (mine, expected) in pairs.items():
-        wrong = np.flatnonzero((mine != expected[chosen]).reshape(len(chosen), -1).any(axis=1))
-        if wrong.size:
-            raise SimulationError(
-                f"{where}: {what} of sample {chosen[wrong[0]]} differ between Lava and the executor",
-                hint,
-            )
-    expected = [offline.ledger.rows(slice(n, n + 1)) for n in chosen]
-    first = real.ledger.first_difference(Ledger.concatenate(expected))
-    if first is not None:
-        count, node, n, t = first
-        raise SimulationError(
-            f"{where}: {count} of node '{node}' at timestep {t} of sample {chosen[n]} differs between"
-            " Lava and the executor",
-            hint,
-        )
+    require_same_answers(pairs, chosen, where)
+    require_same_counts(real.ledger, offline.ledger, chosen, where)

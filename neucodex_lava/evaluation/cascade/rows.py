@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from energy.devices import DeviceModel
 from neucodex_lava.bundle import Bundle
 from neucodex_lava.cloud.twin import TwinResult
-from neucodex_lava.evaluation.cascade import Cascade, CascadeOutcome, check_exits
-from neucodex_lava.evaluation.cascade_session import CascadeSession, require_same
+from neucodex_lava.evaluation.cascade.offline import Cascade, CascadeOutcome, check_exits
+from neucodex_lava.evaluation.cascade.session import CascadeSession, require_same
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.outcome import Outcome, TwinRuns
 from neucodex_lava.evaluation.policies import NEED_NUMBERS, OWN, STRUCTURAL, Choice, Numbers

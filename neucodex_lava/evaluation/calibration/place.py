@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from energy import DeviceModel, Ledger, device, price
 from neucodex_lava.bundle import Bundle
 from neucodex_lava.config import to_dict
-from neucodex_lava.evaluation.calibrated import Calibrated, Check
-from neucodex_lava.evaluation.place import LinkPrices, Site, sites
+from neucodex_lava.evaluation.calibration.results import Calibrated, Check
+from neucodex_lava.evaluation.place.placement import LinkPrices, Site, sites
 from neucodex_lava.exits.calibration.data import CalibrationData
 from neucodex_lava.exits.calibration.place import calibrate_place, place_model
 from neucodex_lava.exits.metrics import optimal_cutoff

@@ -15,8 +15,8 @@ from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.evaluation.link_cost import LinkCost
 from neucodex_lava.evaluation.measured import connect
 from neucodex_lava.evaluation.outcome import Outcome, TwinRuns
-from neucodex_lava.evaluation.place import Placement
-from neucodex_lava.evaluation.place_run import (
+from neucodex_lava.evaluation.place.placement import Placement
+from neucodex_lava.evaluation.place.run import (
     PlacedOutcome,
     read_off,
     require_same_places,

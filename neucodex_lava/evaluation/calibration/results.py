@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neucodex_lava.bundle import Bundle
-from neucodex_lava.evaluation.calibration_samples import CalibrationSamples
+from neucodex_lava.evaluation.calibration.samples import CalibrationSamples
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Structural exits: a network answered at the first exit head that is sure enough (SPARQ)."""

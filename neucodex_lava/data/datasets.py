@@ -35,7 +35,8 @@ the first ones are of all classes."""
 ORDER_SEED = 0
 HOLDOUT_SEED = 0
 """Of the choice of samples held out, the same for every run: a bundle is never calibrated on what its
-base was trained on."""
+base was trained on. It depends on the samples to choose from, too: `training.stages` refuses weights
+from a run that chose among others."""
 TEST_SHARES = {"caltech101": 0.2, "ncaltech101": 0.2, "cifar10dvs": 0.1}
 """Share of test samples of each class, of datasets that come undivided."""
 

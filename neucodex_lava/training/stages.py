@@ -82,15 +82,16 @@ def train_base(
     Args:
         folder: of the run; made if missing.
         model, data, train: what to train.
-        init: a run to start from, of the same architecture; T_max and everything else may differ, and
-            it may be unfinished.
+        init: a run to start from, of the same architecture, that left the same samples out; T_max and
+            everything else may differ, and it may be unfinished.
         data_root: where datasets other than the embedded one lie.
         command: recorded in the run.
         progress: called after every batch.
         execution: where it runs, and who is told.
 
     Raises:
-        ConfigError: the folder holds another run, or `init` is of another architecture.
+        ConfigError: the folder holds another run, or `init` is of another architecture or was trained
+            on what this run holds out or tests on.
         FormatError: `init` is no run.
         DataError: the dataset is missing or damaged.
     """
@@ -254,8 +255,42 @@ def _start(run: Run, folder: Path) -> tuple[Run, dict[str, Tensor] | None]:
             f"cannot start from run '{source}': it has {what} {theirs}, this run has {ours}",
             "choose a run of the same network; T_max, encoding and recipe may differ",
         )
+    require_unseen(run.data, other.data, source)
     content = read_checkpoint(source)
     return replace(run, init_epochs=position_of(content).epoch), weights_of(content)
+
+
+def require_unseen(data: DataConfig, theirs: DataConfig, source: Path) -> None:
+    """What this run holds out or tests on is nothing that the weights of the other were trained on.
+
+    Args:
+        data: of this run.
+        theirs: of the run whose weights it starts from.
+        source: folder of that one.
+
+    Raises:
+        ConfigError: names the option in which they differ.
+    """
+    chosen, aim = ("classes", "split_seed"), "test"
+    if data.holdout:
+        chosen, aim = ("dataset", "train_limit", "holdout", *chosen), "calibrate"
+    elif data.dataset != theirs.dataset:
+        return
+    for name in chosen:
+        found, wanted = getattr(theirs, name), getattr(data, name)
+        option = f"--{name.replace('_', '-')}"
+        require(
+            found == wanted,
+            f"cannot start from run '{source}': its {option} is {_shown(found)}, this run's is"
+            f" {_shown(wanted)}: this run would {aim} on samples that those weights have seen",
+            f"choose a run with the same {option}"
+            + (", or leave --holdout out" if name == "holdout" else ""),
+        )
+
+
+def _shown(value: object) -> str:
+    """A value as it is written on the command line."""
+    return " ".join(map(str, value)) or "the default" if isinstance(value, tuple) else str(value)
 
 
 def _without_heads(model: ModelConfig) -> ModelConfig:

@@ -30,7 +30,7 @@ from neucodex_lava.training.loop import Execution
 from neucodex_lava.training.losses import every_step_loss
 from neucodex_lava.training.optimisation import learning_rate, make_optimiser
 from neucodex_lava.training.runs import load_model, read_run
-from neucodex_lava.training.stages import finetune, train_base, with_fitting_bits
+from neucodex_lava.training.stages import finetune, require_unseen, train_base, with_fitting_bits
 
 TINY = ResNetConfig("tiny", widths=(4, 8), blocks=(1, 1))
 DATA = DataConfig(timesteps=2, train_limit=192)
@@ -372,6 +372,47 @@ def test_a_start_from_another_network_is_one_clear_line(finished: Path, tmp_path
         train_base(tmp_path / "a", wider, DATA, TRAIN, init=finished)
     with pytest.raises(FormatError, match="is not a run"):
         train_base(tmp_path / "b", TINY, DATA, TRAIN, init=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("change", [{}, {"train_limit": 100, "holdout": 40}, {"holdout": 30}])
+def test_weights_are_not_calibrated_on_what_they_were_trained_on(
+    change: dict[str, int], tmp_path: Path
+) -> None:
+    short = replace(TRAIN, epochs=0, qat_epochs=1)
+    held = replace(DATA, holdout=40)
+    train_base(tmp_path / "other", TINY, replace(DATA, **change), short)
+    name = "train-limit" if "train_limit" in change else "holdout"
+    with pytest.raises(
+        ConfigError, match=f"its --{name} is .* would calibrate on samples that"
+    ) as e:
+        train_base(tmp_path / "a", TINY, held, short, init=tmp_path / "other")
+    assert f"choose a run with the same --{name}" in e.value.hint
+    assert not (tmp_path / "a").exists()
+    # A second stage holds out what its base does.
+    train_base(tmp_path / "base", TINY, held, short)
+    code = BottleneckConfig(1, 2)
+    if not change:
+        train_base(tmp_path / "plain", TINY, DATA, short, init=tmp_path / "base")
+        finetune(tmp_path / "sp1", tmp_path / "plain", code, short)
+        with pytest.raises(ConfigError, match="its --holdout is 0, this run's is 40"):
+            finetune(tmp_path / "b", tmp_path / "base", code, short, init=tmp_path / "sp1")
+    again = train_base(tmp_path / "c", TINY, held, short, init=tmp_path / "base")
+    assert again.init_epochs == 1
+
+
+def test_weights_are_not_tested_on_what_they_were_trained_on() -> None:
+    ours = DataConfig("caltech101", classes=("watch", "ketch"))
+    source = Path("other")
+    for theirs, match in (
+        (replace(ours, split_seed=1), "its --split-seed is 1, this run's is 0: .* would test on"),
+        (replace(ours, classes=()), "its --classes is the default, this run's is watch ketch"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            require_unseen(ours, theirs, source)
+    require_unseen(ours, replace(ours, train_limit=9, holdout=3), source)
+    require_unseen(DataConfig("mnist"), ours, source)
+    with pytest.raises(ConfigError, match="its --dataset is caltech101, this run's is mnist"):
+        require_unseen(DataConfig("mnist", holdout=5), ours, source)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path: Path) -> None:

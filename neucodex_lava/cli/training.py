@@ -27,6 +27,7 @@ from neucodex_lava.config import (
     TrainConfig,
     architecture,
     parse_split,
+    require,
 )
 from neucodex_lava.config.conversion import LEAK
 from neucodex_lava.progress import Progress
@@ -81,7 +82,8 @@ class Training(Command):
     save_minutes: float = 10.0
     """A checkpoint is written at least this often, within an epoch too; 0: only after each epoch."""
     init: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Start from the weights of this run of the same network; T_max and recipe may differ."""
+    """Start from the weights of this run of the same network that left the same samples out; T_max and
+    recipe may differ."""
     data_root: DataRoot = None
     """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -245,8 +247,8 @@ class Convert(Command):
     network."""
     timesteps: int = 8
     """T_max; qcfs is exact from about its levels on, transfer wants 32."""
-    leak: float = LEAK / 4096
-    """Of transfer: the share of its potential that a neuron loses per timestep."""
+    leak: float | None = None
+    """Of transfer: the share of its potential that a neuron loses per timestep; by default 0.1."""
     data_root: DataRoot = None
     """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -254,7 +256,7 @@ class Convert(Command):
 
     def run(self) -> int:
         """Convert."""
-        conversion = ConversionConfig(self.method, round(4096 * self.leak))
+        conversion = ConversionConfig(self.method, self._voltage_decay())
         name = f"{self.source.name}-{self.method}-t{self.timesteps}"
         folder = self.out or self.source.parent / name
         from neucodex_lava.conversion import convert
@@ -283,6 +285,22 @@ class Convert(Command):
         )
         self.output(result, text, f"next: neucodex export {folder}")
         return 0
+
+    def _voltage_decay(self) -> int:
+        """The leak in 4096ths."""
+        if self.leak is None:
+            return LEAK
+        require(
+            self.method == "transfer",
+            f"--leak has no effect on {self.method}, whose neurons lose nothing",
+            "leave --leak out, or choose --method transfer",
+        )
+        require(
+            0 <= self.leak <= 1,  # NaN is refused too.
+            f"--leak {self.leak:g} is outside [0, 1]",
+            "0.1 loses a tenth of the potential per timestep",
+        )
+        return round(4096 * self.leak)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,16 @@ BAD = {
     "split point 0": (["finetune", "x", "--split", "SP0"], "'SP0' is not a split point"),
     "no channels": (["finetune", "x", "--channels", "0"], "C' is 0"),
     "bottleneck stride": (["finetune", "x", "--stride", "3"], "stride 3 is not 1, 2 or 4"),
+    "leak of no number": (
+        ["convert", "x", "--method", "transfer", "--leak", "nan"],
+        "--leak nan is",
+    ),
+    "endless leak": (["convert", "x", "--method", "transfer", "--leak", "inf"], "--leak inf is"),
+    "negative leak": (
+        ["convert", "x", "--method", "transfer", "--leak", "-1e-5"],
+        "outside [0, 1]",
+    ),
+    "leak of qcfs": (["convert", "x", "--leak", "0.5"], "--leak has no effect on qcfs"),
     "no run": (["finetune", "x"], "'x' is not a run"),
     "export without run": (["export", "x"], "'x' is not a run"),
     "no bundle": (["verify", "x"], "'x'"),

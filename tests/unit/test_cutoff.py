@@ -81,6 +81,7 @@ def test_each_exit_gives_what_plain_loops_give(
     mean = rows["Top-K(0)"].mean_timesteps
     assert f"| {mean:.2f} | {4 / mean:.2f} | 90.0 % | 2.50 |" in text
     assert "| – | – |" in text
+    assert "training set with a dropout of 0.3 active, here it runs on the samples named" in text
     json.dumps(made.to_dict(), allow_nan=False)
     assert len(made.sheet().records) == len(group.rows)
 

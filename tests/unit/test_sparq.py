@@ -26,8 +26,10 @@ from neucodex_lava.errors import FormatError
 from neucodex_lava.evaluation.calibration.bundles import calibrate_bundles
 from neucodex_lava.evaluation.cascade.offline import Cascade
 from neucodex_lava.evaluation.cascade.rows import structural_choices
+from neucodex_lava.evaluation.paper.figures import words
 from neucodex_lava.evaluation.paper.sheet import markdown
 from neucodex_lava.evaluation.paper.sparq import make_sparq
+from neucodex_lava.evaluation.paper.sparq_table import SparqTable
 from neucodex_lava.evaluation.paper.variants import Variant, read_variants
 from neucodex_lava.evaluation.samples import load_samples
 from neucodex_lava.export import export_run
@@ -148,6 +150,26 @@ def test_what_was_kept_stands_in_for_runs_that_are_gone(made: Path) -> None:
         with pytest.raises(FormatError, match="sparq.json'.*reproduce sparq --record"):
             make_sparq(exports, run=False)
     (exports / "sparq.json").unlink()
+
+
+def test_factors_are_against_the_snn_of_most_timesteps_and_smallest_seed() -> None:
+    def row(variant: str, timesteps: int, seed: int, syn_ops: float) -> Variant:
+        return Variant(
+            "mlp", "mnist", variant, f"run s{seed}-t{timesteps}", timesteps, 10, 9, syn_ops, 0.0,
+            syn_ops, syn_ops, seed=seed,
+        )  # fmt: skip
+
+    rows = (
+        row("SNN", 8, 0, 100.0), row("SNN", 32, 1, 300.0), row("SNN", 32, 0, 200.0),
+        row("QSNN", 8, 0, 50.0),
+    )  # fmt: skip
+    lines = markdown(SparqTable(words("sparq"), rows, ()).sheet()).splitlines()
+    shown = [line.split(" | ")[6] for line in lines if line.startswith(("| SNN |", "| QSNN |"))]
+    assert shown == ["2.00x", "0.67x", "–", "4.00x"]
+    assert any("against the SNN of T 32, seed 0: run s0-t32" in line for line in lines)
+    for swapped in (rows, rows[::-1]):
+        sheet = SparqTable(words("sparq"), swapped, ()).sheet()
+        assert any("seed 0: run s0-t32" in r for r in sheet.groups[0].remarks if "Factors" in r)
 
 
 def test_runs_that_are_not_there_are_told(made: Path, tmp_path: Path) -> None:

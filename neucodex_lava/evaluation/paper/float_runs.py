@@ -89,6 +89,7 @@ def _static(
         macs,
         price_ann(macs, model),
         price_ann(macs, model, memory=False),
+        seed=run.train.seed,
     )
 
 
@@ -140,6 +141,7 @@ def _dynamic(
         answers.exits,
         histogram,
         by_class,
+        seed=run.train.seed,
     )
 
 
@@ -195,4 +197,5 @@ def _float_snn(folder: Path, run: Run, data_root: Path | None, progress: Progres
         ledger.total("macs") / len(test),
         report.mean_j,
         report.low_j,
+        seed=run.train.seed,
     )

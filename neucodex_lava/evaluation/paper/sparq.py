@@ -72,7 +72,9 @@ def make_sparq(
         found += _from_runs(runs, data_root, notes, progress) if runs is not None else []
     here = {(v.key, v.variant, v.what) for v in found}
     found += [v for v in read_variants(exports) if (v.key, v.variant, v.what) not in here]
-    found.sort(key=lambda v: (v.dataset, v.architecture, VARIANTS.index(v.variant), v.timesteps))
+    found.sort(
+        key=lambda v: (v.dataset, v.architecture, VARIANTS.index(v.variant), v.timesteps, v.seed)
+    )
     if record:
         write_variants(exports, found, command)
     notes += _missing(found)
@@ -178,6 +180,7 @@ def bundle_variants(
             ledger.total("macs") / len(labels),
             priced.mean_j,
             priced.low_j,
+            seed=bundle.manifest.seed,
         )
     ]
     found += [_at_exits(bundle, name, made, choice, result, labels) for choice in choices]
@@ -213,6 +216,7 @@ def _at_exits(
         cascade.exits,
         histogram,
         by_class,
+        seed=bundle.manifest.seed,
     )
 
 

@@ -26,7 +26,8 @@ LEGEND = (
     " sample: SynOps counted on real spikes (simulated), and MACs where the input has several bits;"
     " dense MACs of artificial networks. Energy: SPARQ's 45 nm prices, per sample (modelled), FP32 ones"
     " of float weights, 8-bit ones else; each operation reads its weight from memory, which the next"
-    " column leaves out. Fewer ops, less energy: by which factor against the SNN. At exit: share of the"
+    " column leaves out. Fewer ops, less energy: by which factor against the SNN of the group,"
+    " that of most timesteps, then of the smallest seed. At exit: share of the"
     " samples that each exit answered, in order. ANN, SNN and QSNN are counted without exit heads."
     " Paper: its accuracy, operations and energy. – : not known to us, or nothing to compare with."
 )
@@ -59,12 +60,19 @@ class SparqTable:
         groups: list[SheetGroup] = []
         for (architecture, dataset), found in groupby(self.variants, key=lambda v: v.key):
             members = list(found)
-            baseline = next((v for v in members if v.variant == "SNN"), None)
+            baseline = _baseline(members)
             rows = tuple(_cells(v, baseline, self.paper) for v in members)
-            groups.append(SheetGroup(f"{architecture} on {dataset}", rows, _remarks(members)))
+            remarks = _remarks(members, baseline)
+            groups.append(SheetGroup(f"{architecture} on {dataset}", rows, remarks))
         records = tuple(_record(v) for v in self.variants)
         notes = (*self.notes, *self.paper.notes(), LEGEND)
         return Sheet(NAME, HEAD, COLUMNS, tuple(groups), notes, records)
+
+
+def _baseline(members: Sequence[Variant]) -> Variant | None:
+    """The SNN that factors are against: of most timesteps, then of the smallest seed."""
+    found = [v for v in members if v.variant == "SNN"]
+    return min(found, key=lambda v: (-v.timesteps, v.seed, v.what), default=None)
 
 
 def _cells(v: Variant, baseline: Variant | None, paper: PaperWords) -> tuple[str, ...]:
@@ -97,9 +105,17 @@ def _times_fewer(v: Variant, baseline: Variant | None) -> tuple[str, str]:
     return f"{work:.2f}x", f"{baseline.energy_j / v.energy_j:.2f}x"
 
 
-def _remarks(members: Sequence[Variant]) -> tuple[str, ...]:
-    """Which of our runs each row is, exit heads by name, and who measured it when."""
-    lines = [f"{v.variant}, T {v.timesteps}: {v.what}; {v.samples:,} test samples" for v in members]
+def _remarks(members: Sequence[Variant], baseline: Variant | None) -> tuple[str, ...]:
+    """Which of our runs each row is, what factors are against, exits by name, and who measured it."""
+    lines = [
+        f"{v.variant}, T {v.timesteps}, seed {v.seed}: {v.what}; {v.samples:,} test samples"
+        for v in members
+    ]
+    if baseline is not None:
+        lines.append(
+            f"Factors are against the SNN of T {baseline.timesteps}, seed {baseline.seed}:"
+            f" {baseline.what}"
+        )
     exits = dict.fromkeys(v.exits for v in members if v.exits)
     lines += [f"Exits in order: {', '.join(names)}" for names in exits]
     sources = ", ".join(dict.fromkeys(v.source for v in members))

@@ -40,6 +40,7 @@ class Variant:
         exit_histogram: samples that each of them answered.
         exit_histogram_by_class: the same of each class.
         source: when and by which command it was measured; ``this run``.
+        seed: of the training.
     """
 
     architecture: str
@@ -57,6 +58,7 @@ class Variant:
     exit_histogram: tuple[int, ...] = ()
     exit_histogram_by_class: tuple[tuple[int, ...], ...] = ()
     source: str = "this run"
+    seed: int = 0
 
     @property
     def key(self) -> tuple[str, str]:

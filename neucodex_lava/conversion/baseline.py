@@ -1,4 +1,4 @@
-"""What an artificial network does in place of the spiking one: SPARQ's ANN and dynamic ANN.
+"""What an artificial network does in place of the spiking one, at each of its exits: SPARQ's ANN.
 
 In float32, or with 8-bit weights and activations through torch's FBGEMM kernels: static quantisation
 after training, one scale per output channel (Jacob et al., CVPR 2018).
@@ -59,23 +59,6 @@ class Answers:
         return (self.logits.argmax(2) == self.labels[:, None]).sum(0)
 
 
-@dataclass(frozen=True, eq=False)
-class DynamicAnswers:
-    """What the same network answers where each sample leaves at the first exit that is sure.
-
-    Attributes:
-        correct: right answers.
-        taken: number of the exit at which each sample left, (N,).
-        mean_macs: per sample.
-        histogram: samples that left at each exit, (E,).
-    """
-
-    correct: int
-    taken: NDArray[np.int64]
-    mean_macs: float
-    histogram: NDArray[np.int64]
-
-
 def ann_baseline(
     folder: Path,
     *,
@@ -114,27 +97,6 @@ def ann_baseline(
             progress("artificial network", done, len(test_set))
     names = (*(head.name for head in model.exit_heads), model.readout.name)
     return Answers(names, np.concatenate(logits), test_set.labels, _macs(model), 8 if int8 else 32)
-
-
-def dynamic_ann(answers: Answers, alpha: float) -> DynamicAnswers:
-    """Each sample leaves at the first exit whose largest softmax is at least alpha, or at the last.
-
-    Args:
-        answers: of a network with exit heads.
-        alpha: 0..1.
-    """
-    shifted = np.exp(answers.logits - answers.logits.max(2, keepdims=True))
-    sure = (shifted / shifted.sum(2, keepdims=True)).max(2) >= alpha
-    sure[:, -1] = True
-    taken = sure.argmax(1)
-    rows = np.arange(len(taken))
-    right = answers.logits[rows, taken].argmax(1) == answers.labels
-    return DynamicAnswers(
-        int(right.sum()),
-        taken,
-        float(answers.macs[taken].mean()),
-        np.bincount(taken, minlength=len(answers.exits)),
-    )
 
 
 def _inputs(samples: SampleSet, data: Any) -> Any:

@@ -15,7 +15,6 @@ import numpy as np
 
 from neucodex_lava.config import require
 from neucodex_lava.exits.logits import Floats, LogitsPolicy
-from neucodex_lava.exits.policy import Sums
 
 
 def max_softmax(logits: Floats) -> Floats:
@@ -58,14 +57,3 @@ class ConfidencePolicy(LogitsPolicy):
     def sure(self, y: Floats, at: int | slice) -> Any:
         """See `LogitsPolicy.sure`."""
         return max_softmax(y) >= self.alpha
-
-    def confidences(self, sums: Sums) -> Floats:
-        """Largest softmax probability after each timestep.
-
-        Args:
-            sums: S_t, (N, K, T_max).
-
-        Returns:
-            (N, T_max).
-        """
-        return max_softmax(self.read(sums))

@@ -30,6 +30,7 @@ from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.edge.session import EdgeSession, StepResult
 from neucodex_lava.evaluation.policies import make_policy
 from neucodex_lava.evaluation.samples import load_samples
+from neucodex_lava.exits import max_softmax
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,7 +42,7 @@ def sure_half(bundles: list[Bundle]) -> float:
         inputs, _ = load_samples(bundle, CONFIRM)
         sums = run_twin(Executor(bundle.net), inputs).sums
         policy: Any = make_policy(bundle, "confidence", 0.5)
-        medians.append(float(np.median(policy.confidences(sums)[:, 0])))
+        medians.append(float(np.median(max_softmax(policy.read(sums))[:, 0])))
     return min(medians) - 1e-9
 
 

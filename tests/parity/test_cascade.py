@@ -12,7 +12,7 @@ from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import ConfigError, SimulationError
 from neucodex_lava.evaluation.cascade.session import CascadeSession, require_same
-from neucodex_lava.exits import ConfidencePolicy, FixedPolicy, PatiencePolicy
+from neucodex_lava.exits import ConfidencePolicy, FixedPolicy, PatiencePolicy, max_softmax
 from neucodex_lava.exits.policy import ExitPolicy
 
 SAMPLES = 30
@@ -22,8 +22,8 @@ SAMPLES = 30
 def test_lava_stops_where_the_whole_run_says_and_counts_what_ran(seed: int) -> None:
     cascade, inputs = small_cascade(seed, SAMPLES)
     whole = run_twin(Executor(cascade.net), inputs)
-    confidences = ConfidencePolicy(3, 1.0, logits="sum").confidences(
-        cascade.logits(cascade.sums(whole))
+    confidences = max_softmax(
+        ConfidencePolicy(3, 1.0, logits="sum").read(cascade.logits(cascade.sums(whole)))
     )
     policies: list[ExitPolicy] = [
         ConfidencePolicy(3, 1.0, float(np.median(confidences)), logits="sum"),

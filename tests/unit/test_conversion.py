@@ -23,7 +23,7 @@ from neucodex_lava.config import (
     ResNetConfig,
     TrainConfig,
 )
-from neucodex_lava.conversion import Answers, ann_baseline, convert, dynamic_ann
+from neucodex_lava.conversion import Answers, ann_baseline, convert
 from neucodex_lava.conversion.baseline import PlainNetwork
 from neucodex_lava.data import load
 from neucodex_lava.errors import ConfigError, FormatError, NetError
@@ -240,15 +240,10 @@ def test_a_pooled_head_is_spread_over_its_windows() -> None:
     torch.testing.assert_close(PlainNetwork(model)(x)[:, 0], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_samples_leave_at_the_first_exit_that_is_sure() -> None:
+def test_right_answers_are_counted_at_each_exit() -> None:
     logits = np.array([[[5, 0], [0, 5]], [[0.1, 0], [0, 5]], [[0, 0.1], [0.1, 0]]], np.float32)
     answers = Answers(("a", "b"), logits, np.array([0, 1, 0]), np.array([10, 100]), 8)
     assert answers.correct.tolist() == [1, 2]
-    found = dynamic_ann(answers, 0.9)
-    assert found.taken.tolist() == [0, 1, 1]
-    assert (found.correct, found.histogram.tolist()) == (3, [1, 2])
-    assert found.mean_macs == 70
-    assert dynamic_ann(answers, 0.5).histogram.tolist() == [3, 0]
 
 
 def test_only_relu_chains_run_in_8_bits(artificial: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_threshold_exactly_at_the_confidence_stops_in_both_forms() -> None:
     # The hardest case for equality: alpha is a confidence that was computed offline.
     sums = running_sums(40, 10, 4, 5, 200)
     probe = ConfidencePolicy(4, 64.0)
-    for confidence in probe.confidences(sums)[:, :3].ravel():
+    for confidence in max_softmax(probe.read(sums))[:, :3].ravel():
         policy = ConfidencePolicy(4, 64.0, float(confidence))
         step, offline = decide_stepwise(policy, sums), decide(policy, sums)
         assert (step.timesteps == offline.timesteps).all()
@@ -130,15 +130,16 @@ def test_confidence_by_hand() -> None:
     sums = np.array([[[4, 12], [0, 0]]])
     first, second = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-3))
     policy = ConfidencePolicy(2, 2.0)
-    assert policy.confidences(sums).tolist() == [[pytest.approx(first), pytest.approx(second)]]
+    found = max_softmax(policy.read(sums)).tolist()
+    assert found == [[pytest.approx(first), pytest.approx(second)]]
     assert second > 0.9 > first  # 0.9526, 0.8808
     three = np.concatenate([sums, sums[..., -1:]], axis=2)
     assert decide(ConfidencePolicy(3, 2.0, 0.9), three).timesteps.tolist() == [2]
     assert decide(ConfidencePolicy(3, 2.0, 0.88), three).timesteps.tolist() == [1]
     assert decide(ConfidencePolicy(3, 2.0, 0.96), three).timesteps.tolist() == [3]
-    total = ConfidencePolicy(2, 2.0, logits="sum").confidences(sums)[0, 1]
+    total = max_softmax(ConfidencePolicy(2, 2.0, logits="sum").read(sums))[0, 1]
     assert total == pytest.approx(1 / (1 + math.exp(-6)))
-    cooler = ConfidencePolicy(2, 2.0, temperature=0.5).confidences(sums)[0, 0]
+    cooler = max_softmax(ConfidencePolicy(2, 2.0, temperature=0.5).read(sums))[0, 0]
     assert cooler == pytest.approx(1 / (1 + math.exp(-4)))
 
 
@@ -239,7 +240,7 @@ def test_the_prediction_is_that_of_the_timestep_it_stopped_at() -> None:
 def test_huge_sums_neither_overflow_nor_warn(value: float) -> None:
     with np.errstate(all="raise", under="ignore"):
         sums = np.array([[value], [0.0]])[None]
-        confidence = float(ConfidencePolicy(1, 1.0).confidences(sums)[0, 0])
+        confidence = float(max_softmax(ConfidencePolicy(1, 1.0).read(sums))[0, 0])
     assert confidence == (0.5 if abs(value) < 1 else 1.0)
 
 

@@ -334,7 +334,7 @@ def test_calibration_data_that_will_not_do_is_refused() -> None:
 def test_predictions_and_confidences_used_here_are_those_of_the_policies() -> None:
     sums, _ = runs(11, samples=50)
     policy = ConfidencePolicy(4, GAIN)
-    assert (policy.confidences(sums) == max_softmax(read_logits(sums, GAIN))).all()
+    assert (max_softmax(policy.read(sums)) == max_softmax(read_logits(sums, GAIN))).all()
     assert (
         predicted(np.moveaxis(sums, 1, 2))[:, -1] == decide(policy, sums).predictions
     ).mean() > 0.5

@@ -45,11 +45,11 @@ class Family:
 
 
 def confidence_family(
-    data: CalibrationData, logits: Reading = "mean", temperature: float = 1.0
+    data: CalibrationData, logits: Reading = "mean", temperature: float = 1.0, steps: int = STEPS
 ) -> Family:
     """Alphas in even steps of log-odds, down to 1 / K."""
     lowest = -np.log(max(data.classes - 1, 1))
-    alphas = 1 / (1 + np.exp(-np.linspace(SUREST, lowest, STEPS)))
+    alphas = 1 / (1 + np.exp(-np.linspace(SUREST, lowest, steps)))
     return Family(
         "confidence",
         (1.0, *alphas.tolist()),
@@ -60,12 +60,12 @@ def confidence_family(
 
 
 def entropy_family(
-    data: CalibrationData, logits: Reading = "mean", temperature: float = 1.0
+    data: CalibrationData, logits: Reading = "mean", temperature: float = 1.0, steps: int = STEPS
 ) -> Family:
     """Thresholds in even steps of their logarithm, up to 1."""
     return Family(
         "entropy",
-        (0.0, *np.geomspace(1e-5, 1, STEPS).tolist()),
+        (0.0, *np.geomspace(1e-5, 1, steps).tolist()),
         lambda threshold: EntropyPolicy(
             data.t_max, data.gain, threshold, logits=logits, temperature=temperature
         ),

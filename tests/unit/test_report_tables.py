@@ -136,8 +136,22 @@ def test_several_exit_policies_have_a_row_each_and_are_compared_with_the_oracle(
     assert any("D+B topk" in line and "−8.0 %" in line for line in lines)
     best = best_row(results)
     assert best is not None
-    assert best.policy != "oracle"
-    assert "dynamic timesteps by the exit policy" in summary(results)
+    assert best.policy == "confidence"
+    said = summary(results)
+    assert "dynamic timesteps by the exit policy confidence, the first asked for, and" in said
+    assert "Of this policy's D+B rows at most two points less" in said
+
+
+def test_the_best_row_is_of_the_first_policy_asked_for_and_not_chosen_on_test_samples():
+    first = dataclasses.replace(SPLIT, policy="confidence")
+    lucky = dataclasses.replace(SPLIT, policy="topk", energy_j=1e-9, accuracy=0.98)
+    known = dataclasses.replace(SPLIT, policy="oracle", energy_j=1e-9)
+    assert best_row(with_rows(EDGE, known, first, lucky)) is first
+    assert best_row(with_rows(EDGE, lucky, first, known)) is lucky
+    bad = dataclasses.replace(first, accuracy=0.5)
+    assert best_row(with_rows(EDGE, bad, lucky)) is bad
+    assert best_row(with_rows(bad, lucky)) is bad
+    assert best_row(with_rows(EDGE, known)) is None
 
 
 def test_names_are_text_and_not_markup():

@@ -43,6 +43,8 @@ LOG_LIMIT = 4096
 LOG_NUMBERS = ("loss", "train_accuracy", "test_accuracy", "seconds")
 SAMPLES_LIMIT = 1 << 40
 EXITS_LIMIT = 64
+BARE, PLACE = "confidence", "place"
+"""The one policy that is an alpha and nothing else; and the one whose numbers are a model."""
 CALIBRATION_DATA = ("holdout", "test")
 
 
@@ -110,12 +112,18 @@ def check_exits(f: Fields) -> dict[str, Any]:
     for name in f.values:
         entry = f.inside(name)
         if "policy" not in entry.values:
+            if name != BARE:
+                raise entry.fail(
+                    "'policy' is missing", f"only '{BARE}' may have a bare alpha: calibrate again"
+                )
             entry.only("alpha")
             if not 0 < entry.number("alpha") <= 1:
                 raise entry.fail(f"'alpha' is {entry.number('alpha')}, outside (0, 1]")
             continue
         entry.only("policy", "calibration")
-        entry.inside("policy").text("name")
+        policy = entry.inside("policy")
+        if policy.text("name") == PLACE or name.startswith(f"{PLACE}-"):
+            policy.mapping("model")
         how = entry.inside("calibration")
         for key in ("date", "command", "dataset"):
             how.text(key, COMMAND_LIMIT)
@@ -123,7 +131,7 @@ def check_exits(f: Fields) -> dict[str, Any]:
             raise how.fail(f"'data' must be one of {', '.join(CALIBRATION_DATA)}")
         how.integer("samples", 1, SAMPLES_LIMIT)
         how.integer("test_samples", 0, SAMPLES_LIMIT)
-        how.integer("seed", -(1 << 63), (1 << 64) - 1)
+        how.integer("seed", 0, (1 << 64) - 1)
     return dict(f.values)
 
 

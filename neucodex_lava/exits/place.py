@@ -4,8 +4,8 @@ After each edge timestep t the policy looks at the local head's sums L_t and cho
 
 * LOCAL: answer with the local head, here and now;
 * WAIT: run the next timestep; this one's code is kept;
-* SEND: send all codes kept so far in one message; the cloud answers with S_t, and the policy says then
-  STOP (answer with the cloud's logits) or CONTINUE (run the next timestep);
+* SEND: send all codes kept so far, one message each; the cloud answers with S_t, and the policy says
+  then STOP (answer with the cloud's logits) or CONTINUE (run the next timestep);
 
 by tables over (t, timesteps already sent, bin of the local confidence) and (t, bin of the cloud's
 confidence). `calibration.place` makes them, for any link: a table for a link that is down never sends.
@@ -17,6 +17,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,15 +141,15 @@ class Placed:
         predictions: int64, the class answered.
         actions: uint8, LOCAL or STOP (the cloud's answer).
         timesteps: int64, run on the edge.
-        sent: int64, timesteps whose codes were sent.
-        messages: int64, messages sent.
+        sent: int64, timesteps whose codes were sent, a message each.
+        asked: int64, how often the policy asked the cloud.
     """
 
     predictions: NDArray[np.int64]
     actions: NDArray[np.uint8]
     timesteps: NDArray[np.int64]
     sent: NDArray[np.int64]
-    messages: NDArray[np.int64]
+    asked: NDArray[np.int64]
 
 
 def binned(confidence: Floats, edges: tuple[Row, ...]) -> NDArray[np.int64]:
@@ -168,35 +169,54 @@ def decide_place(policy: PlacePolicy, local_sums: Sums, cloud_sums: Sums) -> Pla
         ConfigError: sums of another shape.
     """
     _check(policy, local_sums, cloud_sums)
-    samples = len(local_sums)
     local = max_softmax(read_logits(local_sums, policy.local_gain))
     cloud = max_softmax(read_logits(cloud_sums, policy.cloud_gain))
-    # A NaN's bin is never looked up.
-    local_bins = np.where(np.isnan(local), 0, binned(local, policy.local_edges))
-    cloud_bins = np.where(np.isnan(cloud), 0, binned(cloud, policy.cloud_edges))
-    actions, predictions = np.zeros(samples, np.uint8), np.zeros(samples, np.int64)
-    timesteps, sent, messages = (np.zeros(samples, np.int64) for _ in range(3))
+    local_bins = np.where(np.isnan(local), -1, binned(local, policy.local_edges))
+    cloud_bins = np.where(np.isnan(cloud), -1, binned(cloud, policy.cloud_edges))
+    ways = follow(policy, local_bins, cloud_bins)
+    here, last = np.arange(len(local_sums)), ways.timesteps - 1
+    predictions = np.where(
+        ways.actions == Action.LOCAL,
+        *(predicted(np.asarray(sums)[here, :, last]) for sums in (local_sums, cloud_sums)),
+    )
+    return Placed(predictions, ways.actions, ways.timesteps, ways.sent, ways.asked)
+
+
+class Ways(NamedTuple):
+    """What samples went through, (N,) each: as in `Placed`."""
+
+    actions: NDArray[np.uint8]
+    timesteps: NDArray[np.int64]
+    sent: NDArray[np.int64]
+    asked: NDArray[np.int64]
+
+
+def follow(
+    policy: PlacePolicy, local_bins: NDArray[np.int64], cloud_bins: NDArray[np.int64]
+) -> Ways:
+    """The ways of samples through a policy's tables.
+
+    Args:
+        policy: any.
+        local_bins, cloud_bins: of their confidences, (N, T_max); -1 for a NaN.
+    """
+    samples = len(local_bins)
+    actions = np.zeros(samples, np.uint8)
+    timesteps, sent, asked = (np.zeros(samples, np.int64) for _ in range(3))
     going = np.arange(samples)
     for t in range(1, policy.t_max + 1):
-        last = t == policy.t_max
         table = np.array(policy.edge_table[t - 1], np.uint8)
-        found = np.where(
-            np.isnan(local[going, t - 1]),
-            policy.unsure(t),
-            table[sent[going], local_bins[going, t - 1]],
-        )
-        sending = going[found == Action.SEND]
-        sent[sending], messages[sending] = t, messages[sending] + 1
-        stops = np.array(policy.cloud_table[t - 1], np.uint8)[cloud_bins[sending, t - 1]]
-        stopped = last | ((stops == Action.STOP) & ~np.isnan(cloud[sending, t - 1]))
-        for chosen, action, sums in (
-            (going[found == Action.LOCAL], Action.LOCAL, local_sums),
-            (sending[stopped], Action.STOP, cloud_sums),
-        ):
-            actions[chosen], timesteps[chosen] = action, t
-            predictions[chosen] = predicted(np.asarray(sums)[chosen, :, t - 1])
+        bins = local_bins[going, t - 1]
+        found = np.where(bins < 0, policy.unsure(t), table[sent[going], bins])
+        sending, answering = going[found == Action.SEND], going[found == Action.LOCAL]
+        sent[sending], asked[sending] = t, asked[sending] + 1
+        bins = cloud_bins[sending, t - 1]
+        stops = np.array(policy.cloud_table[t - 1], np.uint8)[bins] == Action.STOP
+        stopped = sending[(stops & (bins >= 0)) | (t == policy.t_max)]
+        actions[answering], timesteps[answering] = Action.LOCAL, t
+        actions[stopped], timesteps[stopped] = Action.STOP, t
         going = going[timesteps[going] == 0]
-    return Placed(predictions, actions, timesteps, sent, messages)
+    return Ways(actions, timesteps, sent, asked)
 
 
 def decide_place_stepwise(policy: PlacePolicy, local_sums: Sums, cloud_sums: Sums) -> Placed:
@@ -212,15 +232,15 @@ def decide_place_stepwise(policy: PlacePolicy, local_sums: Sums, cloud_sums: Sum
     _check(policy, local_sums, cloud_sums)
     rows: list[tuple[int, ...]] = []
     for local, cloud in zip(local_sums, cloud_sums):
-        state, action, t, messages = policy.start(), Action.WAIT, 0, 0
+        state, action, t, asked = policy.start(), Action.WAIT, 0, 0
         while action in (Action.WAIT, Action.CONTINUE):
             t += 1
             state, action = policy.edge_step(state, t, local[:, t - 1])
             if action is Action.SEND:
-                messages += 1
+                asked += 1
                 state, action = policy.cloud_step(state, t, cloud[:, t - 1])
         answer = local if action is Action.LOCAL else cloud
-        rows.append((int(predicted(answer[:, t - 1])), int(action), t, state, messages))
+        rows.append((int(predicted(answer[:, t - 1])), int(action), t, state, asked))
     predictions, actions, *counts = np.array(rows, np.int64).reshape(-1, 5).T
     return Placed(predictions, actions.astype(np.uint8), *counts)
 

@@ -31,7 +31,7 @@ SAMPLES = 24
 HOW = {
     "date": "", "command": "", "dataset": "digits", "data": "holdout", "test_samples": 0, "seed": 0,
 }  # fmt: skip
-DEAR = LinkPrices(Link(message_s=0.5, bit_s=1e-3), Prices(per_s=1.0))
+DEAR = LinkPrices(Link(message_s=0.2, bit_s=1e-4), Prices(per_s=1.0))
 FREE = LinkPrices(Link(), Prices())
 
 
@@ -77,12 +77,12 @@ def test_lava_and_the_socket_do_what_the_whole_run_says(bundle: Bundle) -> None:
         free = run_placed(again, inputs, session, connect(again.site.configuration, address))
     everything = np.arange(SAMPLES)
     require_same_places(read_off(again, whole), free, everything, "P-B")
-    assert set(free.placed.messages.tolist()) == {1, 2, 3, 4}
+    assert set(free.placed.asked.tolist()) == {1, 2, 3, 4}
     require_same_places(offline, real, everything, "P-B")
     placed = real.placed
     assert set(placed.actions.tolist()) == {Action.LOCAL, Action.STOP}
-    assert set(placed.timesteps.tolist()) == {2, 3, 4}
-    assert (placed.messages < placed.sent).any()  # codes that were kept went together
+    assert set(placed.timesteps.tolist()) == {1, 2, 3, 4}
+    assert (placed.asked < placed.sent).any()  # codes that were kept went when it asked
     assert ((real.payload_bits > 0) == (placed.sent > 0)).all()
     changed = dataclasses.replace(real, payload_bits=real.payload_bits + 8)
     with pytest.raises(SimulationError, match="P-B: payload of sample 0 differ"):
@@ -156,6 +156,35 @@ def test_energy_of_steps_adds_up(bundle: Bundle) -> None:
     assert steps.shape == (3, 4)
     np.testing.assert_allclose(steps.sum(axis=1), price(edge).per_sample_j)
     assert steps[0, 0] == pytest.approx((edge.syn_ops + edge.macs)[0, :, 0].sum() * 23e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"local_right": [[0.5]]}, "local_right has 1 rows, expected 4"),
+        ({"wait": []}, "wait has 0 rows, expected 3"),
+        ({"record": 7}, "PlaceModel.record: expected str, found 7"),
+        ({"colour": 1}, "unknown field 'colour'"),
+    ],
+)
+def test_a_damaged_model_is_one_line_that_names_bundle_and_policy(
+    bundle: Bundle, change: dict[str, object], problem: str
+) -> None:
+    entry = bundle.manifest.exits["place-sp2"]
+    policy = entry["policy"] | {"model": entry["policy"]["model"] | change}
+    exits = {**bundle.manifest.exits, "place-sp2": entry | {"policy": policy}}
+    edited = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, exits=exits))
+    with pytest.raises(ConfigError, match=f"'place-sp2' of bundle .*{problem}.*calibrate it again"):
+        at_sp2(edited)
+
+
+def test_the_manifest_keeps_what_the_tables_promised_and_what_they_gave(bundle: Bundle) -> None:
+    for split in ("SP1", "SP2"):
+        told = bundle.manifest.exits[f"place-{split.lower()}"]["calibration"]
+        assert told["utility"] >= told["tables_utility"]
+        assert isinstance(told["strategy"], str)
+        assert np.isfinite(told["tables_expected"])
+        assert told["energy_model"] == "paper-23pJ"
 
 
 def test_where_no_exit_head_can_answer_it_is_told(bundle: Bundle) -> None:

@@ -167,6 +167,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (exits(data="train"), "'data' must be one of holdout, test"),
     (exits(samples=0), r"'samples' is 0, outside \[1"),
     (exits(seed=0.5), "'seed' is 0.5, it must be an integer"),
+    (exits(seed=-1), r"'seed' is -1, outside \[0"),
+    ({"exits": {"structural-x": {"alpha": 0.5}}}, "structural-x.*'policy' is missing"),
+    ({"exits": {"place-sp2": {"alpha": 0.5}}}, "place-sp2.*'policy' is missing"),
+    (
+        {"exits": {"place-sp2": {"policy": {"name": "place"}, "calibration": CALIBRATION}}},
+        "'model' is missing",
+    ),
+    (
+        {"exits": {"place-sp2": EXITS["sure"]}},
+        "'model' is missing",
+    ),
     ({"exits": {f"p{i}": {"alpha": 0.5} for i in range(65)}}, "65 policies, at most 64"),
 ]
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from neucodex_lava.cloud.twin import TwinResult
 
 DOWN = Link(up=False)
+AGAIN = "calibrate it again: neucodex calibrate BUNDLE"
 MESSAGE_S, BITS_PER_S = 0.01, 18.9e6
 """Of a message there and back, assumed; and NeuCODEX's wireless uplink (arXiv 2509.19156)."""
 PER_J, PER_S = 1000.0, 1.0
@@ -130,11 +131,16 @@ def placement(site: Site, costs: LinkPrices) -> Placement | None:
     entry = site.bundle.manifest.exits.get(site.name)
     if entry is None:
         return None
-    model = from_dict(PlaceModel, entry["policy"]["model"])
+    try:
+        model = from_dict(PlaceModel, entry["policy"]["model"])
+    except ConfigError as problem:
+        raise ConfigError(
+            f"'{site.name}' of bundle '{site.bundle.path}' cannot be read: {problem.message}", AGAIN
+        ) from problem
     if model.t_max != site.net.timesteps or (model.local_gain, model.cloud_gain) != site.gains:
         raise ConfigError(
             f"'{site.name}' was calibrated for another network than bundle '{site.bundle.path}'",
-            "calibrate it again: neucodex calibrate BUNDLE",
+            AGAIN,
         )
-    policy, _ = model.solve(costs.link, costs.prices)
-    return Placement(site, policy, model.solve(DOWN, costs.prices)[0], entry["calibration"])
+    up, down = (model.solve(link, costs.prices).policy for link in (costs.link, DOWN))
+    return Placement(site, up, down, entry["calibration"])

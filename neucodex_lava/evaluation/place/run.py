@@ -96,9 +96,9 @@ def run_placed(
             rows[n], edge_s[n] = _run_sample(placement, sample, session, link)
             link.end()
             progress(task, n + 1, samples)
-    predictions, actions, timesteps, sent, messages = rows.T
+    predictions, actions, timesteps, sent, asked = rows.T
     return PlacedOutcome(
-        Placed(predictions, actions.astype(np.uint8), timesteps, sent, messages),
+        Placed(predictions, actions.astype(np.uint8), timesteps, sent, asked),
         session.ledger().rows(slice(first, None)),
         *link.bits,
         edge_s,
@@ -111,9 +111,9 @@ def run_placed(
 def _run_sample(
     placement: Placement, sample: NDArray[np.uint8], session: EdgeSession, link: _Link
 ) -> tuple[tuple[int, ...], float]:
-    """Answer, who gave it, timesteps run, sent, messages; and the simulator's seconds."""
+    """Answer, who gave it, timesteps run, sent, times asked; and the simulator's seconds."""
     policy = placement.policy if link.up else placement.down
-    sent, action, t, messages, seconds = policy.start(), Action.WAIT, 0, 0, 0.0
+    sent, action, t, asked, seconds = policy.start(), Action.WAIT, 0, 0, 0.0
     kept: list[NDArray[np.uint8]] = []
     sums: NDArray[np.int64] | None = None
     session.start_sample()
@@ -129,10 +129,10 @@ def _run_sample(
                 policy = placement.down
                 _, action = policy.edge_step(sent, t, sums)
                 continue
-            sums, kept, messages = answer, [], messages + 1
+            sums, kept, asked = answer, [], asked + 1
             sent, action = policy.cloud_step(state, t, sums)
     assert sums is not None, "at least one timestep runs"
-    return (int(predicted(sums)), int(action), t, sent, messages), seconds
+    return (int(predicted(sums)), int(action), t, sent, asked), seconds
 
 
 class _Link:

@@ -21,7 +21,8 @@ from neucodex_lava.exits.calibration.for_drop import (
 )
 from neucodex_lava.exits.calibration.guarantee import calibrate_guaranteed
 from neucodex_lava.exits.calibration.place import calibrate_place, place_model
-from neucodex_lava.exits.calibration.place_tables import Link, PlaceModel, Prices
+from neucodex_lava.exits.calibration.place_costs import Link, Prices
+from neucodex_lava.exits.calibration.place_tables import PlaceModel
 from neucodex_lava.exits.calibration.temperature import calibrate_temperature
 from neucodex_lava.exits.calibration.topk import calibrate_topk
 from neucodex_lava.exits.calibration.topk_snncutoff import calibrate_topk_snncutoff

@@ -32,7 +32,7 @@ class CalibrationOptions:
         logits: ``mean`` or ``sum`` of the outputs; `topk-snncutoff` always takes the sum.
         episodes: of `qlearning`.
         weight: of `qlearning`, how much cost counts against being right (SPARQ's alpha).
-        seed: source of all chance.
+        seed: source of all chance, 0 or more.
 
     Raises:
         ConfigError: numbers out of range.
@@ -61,6 +61,7 @@ class CalibrationOptions:
         require(self.family in ("confidence", "topk"), f"unknown family '{self.family}'")
         require(self.episodes >= 1, f"{self.episodes} episodes, at least 1 is needed")
         require(self.weight >= 0, f"weight of the cost {self.weight} is negative")
+        require(self.seed >= 0, f"seed {self.seed} is negative", "take 0 or more")
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,7 +168,6 @@ def calibrate_guaranteed(data: CalibrationData, options: CalibrationOptions) -> 
         level=options.level,
         confidence=options.confidence,
         lost=lost,
-        bound=upper_bound(lost, len(tested), options.confidence),
         samples_needed=samples_needed(options.level, options.confidence),
         reference="own answers at T_max" if data.reference is None else "given",
     )

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from neucodex_lava.config import require
 from neucodex_lava.exits.calibration.data import CalibrationData
-from neucodex_lava.exits.calibration.place_tables import Link, PlaceModel, Prices
+from neucodex_lava.exits.calibration.place_costs import Link, Prices
+from neucodex_lava.exits.calibration.place_record import BINS_LIMIT, Record
+from neucodex_lava.exits.calibration.place_tables import PlaceModel
 from neucodex_lava.exits.confidence import max_softmax
 from neucodex_lava.exits.logits import Floats, read_logits
 from neucodex_lava.exits.metrics import Labels
-from neucodex_lava.exits.place import PlacePolicy, Row, binned, decide_place
+from neucodex_lava.exits.place import Placed, PlacePolicy, Row, binned, decide_place
 from neucodex_lava.exits.policy import Action, Sums
 
 __all__ = ["Link", "PlaceModel", "Prices", "calibrate_place", "place_model"]
@@ -29,7 +31,6 @@ def place_model(
     *,
     step_j: float | NDArray[Any],
     code_bits: int,
-    step_s: float = 0.0,
     bins: int = BINS,
 ) -> PlaceModel:
     """What two readouts' calibration data say.
@@ -38,8 +39,7 @@ def place_model(
         local, cloud: of the same samples.
         step_j: joules of an edge timestep: one number, (T,) or (N, T).
         code_bits: bits of one timestep's code.
-        step_s: seconds of an edge timestep.
-        bins: of confidence, each with about as many samples.
+        bins: of confidence, each with about as many samples, at most 8.
 
     Raises:
         ConfigError: data of different shapes.
@@ -49,7 +49,8 @@ def place_model(
         local.sums.shape == cloud.sums.shape,
         f"local sums have shape {local.sums.shape}, the cloud's {cloud.sums.shape}",
     )
-    require(bins >= 1 and code_bits >= 0, f"{bins} bins and {code_bits} bits: too few")
+    require(1 <= bins <= BINS_LIMIT, f"{bins} bins, outside 1 to {BINS_LIMIT}")
+    require(code_bits >= 0, f"{code_bits} bits of a code: too few")
     local.require_all_classes()
     t_max, n = local.t_max, len(local)
     local_c = np.nan_to_num(max_softmax(read_logits(local.sums, local.gain)))
@@ -75,9 +76,9 @@ def place_model(
         ask=tuple(_table(_shares(b[:, t], one[c[:, t]], bins)) for t in range(t_max)),
         go_on=tuple(_table(_shares(c[:, t], one[b[:, u]], bins)) for t, u in zip(before, after)),
         step_j=_row(spent),
-        step_s=(step_s,) * t_max,
         code_bits=code_bits,
         first=_row(np.bincount(b[:, 0], minlength=bins) / n),
+        record=Record(b, c, local.right, cloud.right).to_text(),
     )
 
 
@@ -92,27 +93,39 @@ def calibrate_place(
 ) -> tuple[PlacePolicy, dict[str, Any]]:
     """The policy for a link, and plain numbers of how it does on whole runs.
 
+    Among them what the model expects of its tables (`tables_expected`), what those really give
+    (`tables_utility`), and which strategy was taken, and what that gives.
+
     Args:
         model: from `place_model`.
         local_sums, cloud_sums: (N, K, T_max), the calibration data or others.
         labels: classes, (N,).
         link, prices: what things cost.
     """
-    policy, expected = model.solve(link, prices)
+    tables, expected = model.tables(link, prices)
+    policy, _, strategy = model.solve(link, prices)
+
+    def earned(placed: Placed) -> tuple[NDArray[np.bool_], Floats, Floats, float]:
+        """Right answers, joules, seconds, and mean utility."""
+        correct = placed.predictions == labels
+        joules, seconds = model.costs(placed.timesteps, placed.sent, link)
+        return correct, joules, seconds, float((correct - prices(joules, seconds)).mean())
+
     placed = decide_place(policy, local_sums, cloud_sums)
-    joules, seconds = model.costs(placed, link)
-    correct = placed.predictions == labels
+    correct, joules, seconds, utility = earned(placed)
     return policy, {
         "samples": len(labels),
+        "strategy": strategy,
         "accuracy": float(correct.mean()),
         "local_share": float((placed.actions == Action.LOCAL).mean()),
         "mean_timesteps": float(placed.timesteps.mean()),
         "mean_sent": float(placed.sent.mean()),
-        "mean_messages": float(placed.messages.mean()),
+        "mean_asked": float(placed.asked.mean()),
         "mean_edge_j": float(joules.mean()),
         "mean_seconds": float(seconds.mean()),
-        "utility": float((correct - prices(joules, seconds)).mean()),
-        "utility_expected": expected,
+        "utility": utility,
+        "tables_expected": expected,
+        "tables_utility": earned(decide_place(tables, local_sums, cloud_sums))[-1],
     }
 
 

@@ -1,84 +1,56 @@
 """Tables of the place policy, from what calibration data say and what the link costs today.
 
 `PlaceModel` keeps what was found on calibration data as plain numbers: how often each answer is right
-and how confidences go on, both given the bin that the confidence is in. Since it is in the bundle, the
-edge makes new tables when its link changes, without any data. `solve` is backward induction over
+and how confidences go on, both given the bin that the confidence is in; and a short record of the
+samples. Since it is in the bundle, the edge makes new tables when its link changes, without the data.
+`PlaceModel.tables` is backward induction over
 
     LOCAL     P(local right | t, b)
     WAIT      - step + sum_b' P(b' | t, b) V(t + 1, sent, b')
-    SEND      - message - (t - sent) code + sum_c P(c | t, b) max(STOP, CONTINUE)
+    SEND      - (t - sent) (message + code) + sum_c P(c | t, b) max(STOP, CONTINUE)
     STOP      P(cloud right | t, c)
     CONTINUE  - step + sum_b' P(b' | t, c) V(t + 1, t, b')
 
-with b the local and c the cloud's bin, and step, message and code their joules and seconds, priced in
-accuracy. Given the model this is the best that any tables can do.
+with b the local and c the cloud's bin, step the joules of an edge timestep, message and code the joules
+and seconds of the link, all priced in accuracy. Under the model no tables do better. But a sample's
+confidences are no Markov chain: after CONTINUE the model draws the cloud's next bin afresh, and so it
+expects too much of going on. `PlaceModel.solve` therefore tries these tables and the simple strategies
+on the record, and takes what really earned most there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neucodex_lava.config import require
+from neucodex_lava.exits.calibration.place_costs import Link, Prices
+from neucodex_lava.exits.calibration.place_record import BINS_LIMIT, Record
+from neucodex_lava.exits.calibration.place_simple import simple_strategies
 from neucodex_lava.exits.logits import Floats
-from neucodex_lava.exits.place import Placed, PlacePolicy, Row
+from neucodex_lava.exits.place import PlacePolicy, Row, follow
 from neucodex_lava.exits.policy import Action
 
-
-@dataclass(frozen=True)
-class Link:
-    """What the link costs.
-
-    Attributes:
-        up: whether there is one.
-        message_s: seconds of a message and its answer, whatever its size.
-        bit_s: seconds of each bit of a code.
-        message_j, bit_j: joules on the edge, likewise.
-
-    Raises:
-        ConfigError: a negative cost.
-    """
-
-    up: bool = True
-    message_s: float = 0.0
-    bit_s: float = 0.0
-    message_j: float = 0.0
-    bit_j: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require_costs(self)
+BY_TABLES = "tables"
 
 
-@dataclass(frozen=True)
-class Prices:
-    """What accuracy is given for a joule and for a second: 0.01 gives up one point.
+class Solved(NamedTuple):
+    """What to do over a link.
 
     Attributes:
-        per_j, per_s: shares of accuracy.
-
-    Raises:
-        ConfigError: a negative price.
+        policy: to be followed.
+        utility: what it earned on the recorded calibration samples.
+        strategy: ``tables``, or the name of a simple strategy.
     """
 
-    per_j: float = 0.0
-    per_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require_costs(self)
-
-    def __call__(self, joules: Any, seconds: Any) -> Any:
-        """Joules and seconds in accuracy."""
-        return self.per_j * joules + self.per_s * seconds
-
-
-def _require_costs(costs: Link | Prices) -> None:
-    for name, value in vars(costs).items():
-        good = np.isfinite(value) and value >= 0
-        require(
-            bool(good), f"{type(costs).__name__.lower()}: {name} {value} is not a cost of 0 or more"
-        )
+    policy: PlacePolicy
+    utility: float
+    strategy: str
 
 
 @dataclass(frozen=True)
@@ -93,9 +65,14 @@ class PlaceModel:
         wait: `[t - 1][bin][next bin]`, shares of the next local bin.
         ask: `[t - 1][bin][cloud bin]`, shares of the cloud's bin.
         go_on: `[t - 1][cloud bin][next bin]`, shares of the next local bin after the cloud's answer.
-        step_j, step_s: joules and seconds of each edge timestep.
+        step_j: joules of each edge timestep.
         code_bits: bits of one timestep's code.
         first: shares of the local bins at t = 1.
+        record: what the calibration samples did, as `Record.to_text`.
+
+    Raises:
+        ConfigError: tables whose shapes do not fit T_max and the bins, shares that are none, or a
+            record of something else.
     """
 
     t_max: int
@@ -109,32 +86,85 @@ class PlaceModel:
     ask: tuple[tuple[Row, ...], ...]
     go_on: tuple[tuple[Row, ...], ...]
     step_j: Row
-    step_s: Row
     code_bits: int
     first: Row
+    record: str
 
-    def solve(self, link: Link, prices: Prices) -> tuple[PlacePolicy, float]:
-        """The best tables for a link, and the utility the model expects of them.
+    def __post_init__(self) -> None:
+        t_max, local = self.t_max, [len(row) + 1 for row in self.local_edges]
+        require(t_max >= 1, f"place model: T_max is {t_max}, it must be 1 or more")
+        cloud = [len(row) + 1 for row in self.cloud_edges]
+        _require_rows("local_edges", self.local_edges, [n - 1 for n in local], t_max)
+        _require_rows("cloud_edges", self.cloud_edges, [n - 1 for n in cloud], t_max)
+        require(
+            max(local + cloud) <= BINS_LIMIT,
+            f"place model: {max(local + cloud)} bins, at most {BINS_LIMIT} are read",
+        )
+        _require_rows("local_right", self.local_right, local, t_max)
+        _require_rows("cloud_right", self.cloud_right, cloud, t_max)
+        for name, tables, before, after in (
+            ("wait", self.wait, local[:-1], local[1:]),
+            ("ask", self.ask, local, cloud),
+            ("go_on", self.go_on, cloud[:-1], local[1:]),
+        ):
+            _require_length(name, tables, len(before))
+            for t, (table, rows, columns) in enumerate(zip(tables, before, after), start=1):
+                _require_rows(f"{name} at t = {t}", table, [columns] * rows, rows)
+        _require_rows("first", (self.first,), local[:1], 1)
+        _require_rows("step_j", (self.step_j,), [t_max], 1, most=np.inf)
+        require(self.code_bits >= 0, f"place model: {self.code_bits} bits of a code")
+        seen = self.recorded
+        fits = (seen.local_bins < local).all() and (seen.cloud_bins < cloud).all()
+        require(bool(fits), "place model: its record has bins that its tables do not have")
 
-        Utility is accuracy less priced joules and seconds, of the whole sample.
-        """
+    @cached_property
+    def recorded(self) -> Record:
+        """What the calibration samples did."""
+        return Record.from_text(self.record, self.t_max)
+
+    def solve(self, link: Link, prices: Prices) -> Solved:
+        """Of the tables and the simple strategies, for a link, what earned most on the record."""
+        ways = [
+            (BY_TABLES, self.tables(link, prices)[0]),
+            *simple_strategies(
+                (self.local_gain, self.cloud_gain),
+                self.local_edges,
+                self.cloud_edges,
+                link=link.up,
+            ),
+        ]
+        found = [Solved(policy, self.earned(policy, link, prices), name) for name, policy in ways]
+        return max(found, key=lambda solved: solved.utility)
+
+    def earned(self, policy: PlacePolicy, link: Link, prices: Prices) -> float:
+        """Utility of a policy on the recorded samples: accuracy less priced joules and seconds."""
+        seen = self.recorded
+        ways = follow(policy, seen.local_bins, seen.cloud_bins)
+        answers = np.where(
+            (ways.actions == Action.LOCAL)[:, None], seen.local_right, seen.cloud_right
+        )
+        right = answers[np.arange(len(answers)), ways.timesteps - 1]
+        return float((right - prices(*self.costs(ways.timesteps, ways.sent, link))).mean())
+
+    def tables(self, link: Link, prices: Prices) -> tuple[PlacePolicy, float]:
+        """The best tables under the model, and the utility that the model expects of them."""
         edge: list[tuple[tuple[int, ...], ...]] = []
         cloud: list[tuple[int, ...]] = []
         following = np.zeros((0, 0))
         message = prices(link.message_j, link.message_s)
-        code = prices(link.bit_j, link.bit_s) * self.code_bits
+        code = message + prices(link.bit_j, link.bit_s) * self.code_bits
         for t in range(self.t_max, 0, -1):
             last = t == self.t_max
             stop = np.array(self.cloud_right[t - 1])
             go_on = np.full(len(stop), -np.inf)
             wait = np.full((t, len(self.local_right[t - 1])), -np.inf)
             if not last:
-                step = prices(self.step_j[t], self.step_s[t])
+                step = prices(self.step_j[t], 0.0)
                 go_on = np.array(self.go_on[t - 1]) @ following[t] - step
                 wait = following[:t] @ np.array(self.wait[t - 1]).T - step
             asked = np.array(self.ask[t - 1]) @ np.maximum(stop, go_on)
             unsent = t - np.arange(t)[:, None]
-            send = asked - message - code * unsent if link.up else np.full_like(wait, -np.inf)
+            send = asked - code * unsent if link.up else np.full_like(wait, -np.inf)
             local = np.broadcast_to(np.array(self.local_right[t - 1]), wait.shape)
             # The first of equal ones, so the cheapest comes first.
             choices = np.stack([local, wait, send])
@@ -153,15 +183,38 @@ class PlaceModel:
             tuple(edge[::-1]),
             tuple(cloud[::-1]),
         )
-        first_step = prices(self.step_j[0], self.step_s[0])
-        return policy, float(np.array(self.first) @ following[0] - first_step)
+        return policy, float(np.array(self.first) @ following[0] - prices(self.step_j[0], 0.0))
 
-    def costs(self, placed: Placed, link: Link) -> tuple[Floats, Floats]:
-        """Joules on the edge and seconds of each sample, (N,) both."""
-        bits = placed.sent * self.code_bits
-        joules = np.cumsum(self.step_j)[placed.timesteps - 1]
-        seconds = np.cumsum(self.step_s)[placed.timesteps - 1]
+    def costs(
+        self, timesteps: NDArray[np.int64], sent: NDArray[np.int64], link: Link
+    ) -> tuple[Floats, Floats]:
+        """Joules on the edge and seconds of the link of each sample, (N,) both.
+
+        Args:
+            timesteps, sent: run, and sent over the link, (N,) both.
+            link: what it costs.
+        """
+        bits = sent * self.code_bits
+        joules = np.cumsum(self.step_j)[timesteps - 1]
         return (
-            joules + link.message_j * placed.messages + link.bit_j * bits,
-            seconds + link.message_s * placed.messages + link.bit_s * bits,
+            joules + link.message_j * sent + link.bit_j * bits,
+            link.message_s * sent + link.bit_s * bits,
         )
+
+
+def _require_length(name: str, rows: Sequence[Any], length: int) -> None:
+    require(len(rows) == length, f"place model: {name} has {len(rows)} rows, expected {length}")
+
+
+def _require_rows(
+    name: str, rows: Sequence[Row], lengths: Iterable[int], count: int, most: float = 1.0
+) -> None:
+    """Refuse rows that are not so many, of these lengths, of numbers from 0 to `most`."""
+    _require_length(name, rows, count)
+    for row, length in zip(rows, lengths):
+        require(
+            len(row) == length,
+            f"place model: a row of {name} has {len(row)} numbers, expected {length}",
+        )
+        wrong = [v for v in row if not (0 <= v <= most + 1e-9 and np.isfinite(v))]
+        require(not wrong, f"place model: {name} holds {wrong[:1]}, not a share or cost")

@@ -8,7 +8,14 @@ from pathlib import Path
 from neucodex_lava.config import RESNETS, BottleneckConfig, DataConfig, TrainConfig, require
 from neucodex_lava.errors import SimulationError
 from neucodex_lava.evaluation.calibration.bundles import calibrate_bundles
-from neucodex_lava.evaluation.policies import ALL, OWN, Numbers, exit_name, require_known
+from neucodex_lava.evaluation.policies import (
+    ALL,
+    OWN,
+    Numbers,
+    exit_name,
+    parts_of,
+    require_known,
+)
 from neucodex_lava.evaluation.sweep import evaluate_bundles
 from neucodex_lava.exits.calibration import KINDS
 from neucodex_lava.export import export_run
@@ -94,7 +101,8 @@ def demo(
             )
         say(f"    {name}: exact on {', '.join(report.backends)}")
         bundles.append(bundle)
-    kinds = [kind for kind in KINDS if exit_name(kind) in policies]
+    parts = {part for policy in policies for part in parts_of(policy)}
+    kinds = [kind for kind in KINDS if exit_name(kind) in parts]
     if kinds or ALL in policies:
         say("    calibrate the exit policies on half of the test digits")
         kinds = [] if ALL in policies else kinds
@@ -106,7 +114,7 @@ def demo(
         bundles[1:],
         confirm=confirm,
         policies=policies,
-        numbers=Numbers(alpha=alpha) if {"confidence", ALL} & set(policies) else OWN,
+        numbers=Numbers(alpha=alpha) if {"confidence", ALL} & parts else OWN,
         out=out / "report",
         command=command,
         progress=progress,

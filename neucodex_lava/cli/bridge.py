@@ -80,7 +80,8 @@ class Infer(LinkOptions, PolicyOptions, Command):
     """Test samples to run; 0 for all."""
     policy: str = "confidence"
     """Exit policy: confidence, entropy, patience, fixed, or one that neucodex calibrate keeps in the
-    bundle; place: an exit head on the edge answers, or the cloud, whichever is worth its cost."""
+    bundle, or several: confidence+patience stops when both do, confidence/patience when either does;
+    place: an exit head on the edge answers, or the cloud, whichever is worth its cost."""
     schedule: Literal["gated", "pipelined"] = "gated"
     """Of the edge: gated (needs gated neurons) or pipelined (as stock neurons run)."""
     timeout: float = 5.0

@@ -38,7 +38,7 @@ class Evaluation(LinkOptions, PolicyOptions, Command):
     policy: tuple[str, ...] = ("confidence",)
     """Exit policies of the dynamic configurations, a row for each: confidence, entropy, patience,
     fixed, oracle (which knows the labels), and what neucodex calibrate keeps in the bundle; all for
-    every one."""
+    every one. confidence+patience stops when both do, confidence/patience when either does."""
     energy_model: str = "paper-23pJ"
     """Prices the edge's counts: paper-23pJ, loihi-davies2018, loihi-sanafe, horowitz-45nm or
     horowitz-45nm-fp32."""
@@ -145,7 +145,8 @@ class Demo(Command):
     """Test digits that also run for real."""
     policy: tuple[str, ...] = ("confidence",)
     """Exit policies, a row for each: confidence, entropy, patience, fixed, oracle, and those that are
-    calibrated first, on half of the test digits, as topk or guaranteed; all for every one."""
+    calibrated first, on half of the test digits, as topk or guaranteed; all for every one; joined by
+    + (all stop) or / (any stops), as in confidence+patience."""
     alpha: float = 0.9
     """Of the confidence policy: the confidence to reach, in (0, 1]."""
     seed: int = 0

@@ -12,6 +12,7 @@ from neucodex_lava.config import require
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.evaluation.halves import CalibrationHalf
 from neucodex_lava.exits.calibration import KINDS
+from neucodex_lava.exits.composed import ComposedPolicy, Mode
 from neucodex_lava.exits.policy import ExitPolicy, check_t_max
 from neucodex_lava.exits.table import POLICIES, policy_from_dict
 
@@ -22,11 +23,16 @@ STRUCTURAL = "structural-"
 PLACE = "place-"
 """Before the names of what is calibrated for each cut to choose between edge and cloud (`place`)."""
 APART = (STRUCTURAL, PLACE)
+ANSWER_PLACE = "place"
+"""Chooses where to answer instead of when to stop."""
 NEED_NUMBERS = ("topk", "qlearning", "composed")
 """Policies without sensible numbers of their own."""
 WITHOUT_CALIBRATION = tuple(name for name in POLICIES if name not in NEED_NUMBERS)
 ALL = "all"
 """In place of names: every policy there is."""
+COMPOSED = "composed"
+MODES: Mapping[str, Mode] = {"+": "all", "/": "any"}
+"""Signs between names, as in ``confidence+patience``: how many of the parts have to stop."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ class Numbers:
         """Raise ConfigError where a number is given that none of these policies takes."""
         for option, value in dataclasses.asdict(self).items():
             one = Numbers(**{option: value})
-            taken = any(one.for_policy(n, t_max) for n in names if n in POLICIES)
+            parts = [part for name in names for part in parts_of(name)]
+            taken = any(one.for_policy(n, t_max) for n in parts if n in POLICIES)
             if value is not None and not taken:
                 raise ConfigError(
                     f"--{option} has no effect on {' or '.join(names)}",
@@ -75,23 +82,27 @@ class Choice:
         name: as asked for.
         policy: with its numbers.
         calibration: how they were found; None for given and default ones.
+        parts: of a composed one; none was calibrated on another half than the others.
     """
 
     name: str
     policy: ExitPolicy
     calibration: Mapping[str, Any] | None = None
+    parts: tuple[Choice, ...] = ()
 
     @property
     def half(self) -> CalibrationHalf | None:
-        """Test samples that it was calibrated on."""
-        return None if self.calibration is None else CalibrationHalf.of(self.calibration)
+        """Test samples that it, or a part of it, was calibrated on."""
+        if self.calibration is not None:
+            return CalibrationHalf.of(self.calibration)
+        return next((part.half for part in self.parts if part.half is not None), None)
 
     @property
     def how(self) -> str:
         """How its numbers were found, in words; empty where they were not calibrated."""
         found = self.calibration
         if found is None:
-            return ""
+            return ", ".join(dict.fromkeys(part.how for part in self.parts if part.how))
         from_where = "of the test split" if found["data"] == "test" else "held out of training"
         return f"{found['samples']:,} samples {from_where}, seed {found['seed']}"
 
@@ -101,13 +112,16 @@ def choose_policy(bundle: Bundle, name: str, numbers: Numbers = OWN) -> Choice:
 
     Args:
         bundle: gives T_max, the readout's gain and calibrated policies.
-        name: a policy of `POLICIES`, or what `neucodex calibrate` called one.
+        name: a policy of `POLICIES`, or what `neucodex calibrate` called one; or several, joined by
+            one of `MODES`.
         numbers: given ones go before calibrated ones.
 
     Raises:
         ConfigError: an unknown policy, one that needs calibration first or was calibrated for another
-            network, or a number out of range.
+            network, a number out of range, or names that cannot be joined.
     """
+    if len(parts_of(name)) > 1:
+        return _joined(bundle, name, numbers)
     if name.startswith(APART):
         raise ConfigError(
             f"'{name}' chooses among exit heads, not timesteps alone",
@@ -152,7 +166,18 @@ def require_known(names: Sequence[str]) -> None:
     """Raise ConfigError for a name that no policy can ever have."""
     known = [*WITHOUT_CALIBRATION, *map(exit_name, KINDS), ORACLE, ALL]
     for name in names:
-        require(name in known, f"unknown exit policy '{name}'", f"choose one of {', '.join(known)}")
+        _mode(name)
+        for part in parts_of(name):
+            require(
+                part in known, f"unknown exit policy '{part}'", f"choose one of {', '.join(known)}"
+            )
+
+
+def parts_of(name: str) -> list[str]:
+    """The names that one is joined from; of a single one, itself."""
+    for sign in MODES:
+        name = name.replace(sign, "\0")
+    return name.split("\0")
 
 
 def exit_name(kind: str) -> str:
@@ -169,12 +194,51 @@ def make_policy(bundle: Bundle, name: str, alpha: float | None = None) -> ExitPo
     return choose_policy(bundle, name, Numbers(alpha=alpha)).policy
 
 
+def _joined(bundle: Bundle, name: str, numbers: Numbers) -> Choice:
+    """Policies that stop when all of them, or when any of them, would."""
+    mode = _mode(name)
+    parts = tuple(choose_policy(bundle, part, numbers) for part in parts_of(name))
+    seeds = sorted({part.half.seed for part in parts if part.half is not None})
+    require(
+        len(seeds) < 2,
+        f"the parts of '{name}' were calibrated on different halves of the test split (seeds"
+        f" {', '.join(map(str, seeds))})",
+        f"calibrate them alike: neucodex calibrate {bundle.path}",
+    )
+    return Choice(name, ComposedPolicy(tuple(p.policy for p in parts), mode), parts=parts)
+
+
+def _mode(name: str) -> Mode:
+    """How the names in this one are joined; any where there is only one.
+
+    Raises:
+        ConfigError: by both signs, or a name is missing, or one cannot be a part.
+    """
+    signs, parts = [sign for sign in MODES if sign in name], parts_of(name)
+    example = "join names by + (all have to stop) or by / (any has to), as confidence+patience"
+    require(len(signs) < 2, f"exit policy '{name}' is joined by both + and /", example)
+    if len(parts) > 1:
+        require(all(parts), f"exit policy '{name}' lacks a name beside its {signs[0]}", example)
+        for part in (ORACLE, ALL):
+            require(part not in parts, f"exit policy '{name}': '{part}' cannot be a part", example)
+    return MODES[signs[0]] if signs else "any"
+
+
 def _fields(name: str) -> set[str]:
     return {f.name for f in dataclasses.fields(POLICIES[name])}
 
 
 def _refuse(bundle: Bundle, name: str) -> NoReturn:
-    calibrated = [n for n, entry in bundle.manifest.exits.items() if "policy" in entry]
+    if name == COMPOSED:
+        raise ConfigError(
+            "exit policy 'composed' needs the names of its parts",
+            "confidence+patience stops when all of them do, confidence/patience when any does",
+        )
+    if name == ANSWER_PLACE:
+        raise ConfigError(
+            "'place' chooses where to answer, not when to stop",
+            "evaluate shows its rows by itself where it is calibrated; infer takes it alone",
+        )
     if name in POLICIES or name in map(exit_name, KINDS):
         raise ConfigError(
             f"exit policy '{name}' is not calibrated in bundle '{bundle.path}'",
@@ -190,5 +254,9 @@ def _refuse(bundle: Bundle, name: str) -> NoReturn:
             "one exit policy decides while a sample runs, not all of them",
             "evaluate and sweep take all",
         )
-    known = [*WITHOUT_CALIBRATION, *calibrated, ORACLE, ALL]
-    raise ConfigError(f"unknown exit policy '{name}'", f"choose one of {', '.join(known)}")
+    calibrated = [n for n, entry in bundle.manifest.exits.items() if "policy" in entry]
+    choices = [n for n in calibrated if not n.startswith(APART)]
+    hint = f"choose one of {', '.join([*WITHOUT_CALIBRATION, *choices, ORACLE, ALL])}"
+    if len(choices) < len(calibrated):
+        hint += f" (what begins with {' or '.join(APART)} has rows by itself in an evaluation)"
+    raise ConfigError(f"unknown exit policy '{name}'", hint)

@@ -143,6 +143,16 @@ def exit_notes(results: Results) -> list[str]:
             "The oracle stops each sample as soon as its answer is right and stays right. It needs the "
             "labels: no policy can decide so, and none did in Lava."
         )
+    if any(r.configuration in ("P-B", "P+B") for r in results.rows):
+        found.append(
+            "P-B, and P+B with the bottleneck: after each timestep the exit head before the cut "
+            "answers (answered locally), or the cloud, or the sample goes on (policy place)."
+        )
+    if any(r.exits for r in results.rows):
+        found.append(
+            "Edge-only exits: the whole network on the edge, which stops at one of its exit heads "
+            "instead of early in time: all its timesteps run."
+        )
     nans = [f"{row_name(results, r)}: {r.not_numbers:,}" for r in results.rows if r.not_numbers]
     if nans:
         spoken = "; ".join(nans)

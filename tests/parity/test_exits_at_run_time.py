@@ -28,7 +28,6 @@ from neucodex_lava.evaluation.policies import NEED_NUMBERS, choose_policy
 from neucodex_lava.evaluation.samples import load_samples
 from neucodex_lava.exits import (
     POLICIES,
-    ComposedPolicy,
     ExitPolicy,
     FixedPolicy,
     TopKPolicy,
@@ -63,7 +62,7 @@ def every_policy(bundle: Bundle, sums: np.ndarray, labels: np.ndarray) -> dict[s
         found[f"{kind}, calibrated"] = made.policy
     found["fixed at 2"] = FixedPolicy(t_max, 2)
     found["gap of 2"] = TopKPolicy(t_max, gain, (2.0,) * t_max)
-    found["composed"] = ComposedPolicy((found["entropy"], found["patience"]), "all")
+    found["composed"] = choose_policy(bundle, "entropy+patience").policy
     return found
 
 

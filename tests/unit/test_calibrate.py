@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,10 +19,17 @@ from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import ConfigError, DataError
 from neucodex_lava.evaluation.calibration.bundles import CalibratedBundle, calibrate_bundles
-from neucodex_lava.evaluation.policies import Numbers, choose_policy, exit_name, named_policies
+from neucodex_lava.evaluation.calibration.results import Calibrated
+from neucodex_lava.evaluation.policies import (
+    Numbers,
+    choose_policy,
+    exit_name,
+    named_policies,
+    require_known,
+)
 from neucodex_lava.evaluation.samples import open_samples
 from neucodex_lava.evaluation.sweep import evaluate_bundles, find_sweep
-from neucodex_lava.exits import ConfidencePolicy, EntropyPolicy, TopKPolicy, decide
+from neucodex_lava.exits import ComposedPolicy, ConfidencePolicy, EntropyPolicy, TopKPolicy, decide
 from neucodex_lava.exits.calibration import KINDS, CalibrationOptions
 
 RELEASED = Path(__file__).parents[2] / "netx_exports" / "resnet-small-digits"
@@ -203,6 +211,131 @@ def test_kinds_that_are_not_possible_are_told_and_the_others_kept(
     assert 0 <= topk["check"]["accuracy"] <= 1
     with pytest.raises(ConfigError, match="'guaranteed' is not calibrated in bundle.*calibrate"):
         choose_policy(load_bundle(folder / "base"), "guaranteed")
+
+
+def test_names_joined_are_one_policy(
+    family: tuple[Path, list[CalibratedBundle]], tmp_path: Path
+) -> None:
+    base, bundle = (one.bundle for one in family[1])
+    single = {n: choose_policy(bundle, n).policy for n in ("confidence", "patience", "topk")}
+    both = choose_policy(bundle, "confidence+patience")
+    assert both.policy == ComposedPolicy((single["confidence"], single["patience"]), "all")
+    assert (both.half, both.how) == (None, "")
+    either = choose_policy(bundle, "confidence/topk", Numbers(alpha=0.5))
+    given = ConfidencePolicy(4, bundle.readout_gain, 0.5)
+    assert either.policy == ComposedPolicy((given, single["topk"]), "any")
+    assert (either.half, either.how) == (choose_policy(bundle, "topk").half, either.parts[1].how)
+    Numbers(patience=2).require_use(["confidence+patience"], 4)
+    with pytest.raises(ConfigError, match="no effect on confidence\\+topk"):
+        Numbers(patience=2).require_use(["confidence+topk"], 4)
+    require_known(["confidence+patience", "all"])
+    with pytest.raises(ConfigError, match="unknown exit policy 'best'"):
+        require_known(["confidence/best"])
+    names = ["confidence+patience", "confidence/topk"]
+    found = evaluate_bundles(base, [bundle], policies=names, confirm=0, out=tmp_path, samples=30)
+    rows = [r for r in found.rows if r.configuration == "D+B"]
+    assert [r.policy for r in rows] == names
+    assert rows[0].mean_timesteps > rows[1].mean_timesteps
+    assert found.left_out == 180
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("composed", "needs the names of its parts: confidence+patience stops when all"),
+        ("confidence+", "'confidence+' lacks a name beside its +: join names by +"),
+        ("confidence+patience/topk", "is joined by both + and /"),
+        ("confidence+best", "unknown exit policy 'best': choose one of confidence"),
+        ("confidence/oracle", "'oracle' cannot be a part"),
+        ("place", "'place' chooses where to answer, not when to stop: evaluate shows"),
+    ],
+)
+def test_names_that_make_no_policy_are_one_line(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = str(RELEASED / "sp1")
+    for args in (["evaluate", bundle, "--confirm", "0", "--out", str(tmp_path)], ["infer", bundle]):
+        if (name, args[0]) == ("place", "infer"):
+            continue  # takes it, where an exit head lies before the cut
+        assert run([*args, "--policy", name]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+
+
+def test_parts_on_different_halves_are_refused(tmp_path: Path) -> None:
+    exits = {"mine": entry(thresholds=[1.0] * 4), "other": entry(thresholds=[1.0] * 4)}
+    exits["other"]["calibration"]["seed"] = 3
+    bundle = load_bundle(copied(tmp_path / "family", exits=exits) / "base")
+    with pytest.raises(
+        ConfigError, match=r"'mine\+other' .* different halves .*seeds 0, 3.*calibrate"
+    ):
+        choose_policy(bundle, "mine+other")
+
+
+def test_policies_that_come_by_themselves_are_not_offered(tmp_path: Path) -> None:
+    exits = {"structural-topk": entry(), "topk": entry()}
+    bundle = load_bundle(copied(tmp_path / "family", exits=exits) / "base")
+    with pytest.raises(ConfigError, match="choose one of .* fixed, topk, oracle, all .*by itself"):
+        choose_policy(bundle, "best")
+
+
+def test_all_kinds_replace_what_was_calibrated_and_say_what_they_remove(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = {**PLAIN, "guaranteed": entry(), "topk": entry()}
+    folder = copied(tmp_path / "family", exits=old)
+    assert run(["calibrate", str(folder / "base"), "--seed", "7"]) == 0
+    assert "No longer in the bundle, calibrated before: guaranteed." in capsys.readouterr().out
+    bundle = load_bundle(folder / "base")
+    assert set(bundle.manifest.exits) == {"confidence", *map(exit_name, KINDS)} - {"guaranteed"}
+    halves = {
+        choose_policy(bundle, n).half for n in named_policies(["topk", "confidence"], [bundle])
+    }
+    assert {half.seed for half in halves if half is not None} == {7}
+
+
+def test_one_kind_from_another_half_is_refused(tmp_path: Path) -> None:
+    old = {**PLAIN, "topk": entry(), "entropy-calibrated": entry()}
+    folder = copied(tmp_path / "family", exits=old)
+    seven = CalibrationOptions(seed=7)
+    before = (folder / "base" / "manifest.json").read_bytes()
+    with pytest.raises(
+        ConfigError, match="keeps 'entropy-calibrated' and 1 more, .*seed 0.*--seed 0, or every"
+    ):
+        calibrate_bundles(folder / "base", kinds=["patience"], options=seven)
+    assert (folder / "base" / "manifest.json").read_bytes() == before
+    kinds = ["topk", "entropy"]
+    (found,) = calibrate_bundles(folder / "base", kinds=kinds, options=seven)
+    assert (set(found.bundle.manifest.exits) - {"confidence"}, found.removed) == (
+        {"topk", "entropy-calibrated"},
+        [],
+    )
+    (found,) = calibrate_bundles(folder / "base", kinds=["patience"], options=seven)
+    assert len(found.bundle.manifest.exits) == 4
+
+
+def test_place_without_an_exit_head_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied(tmp_path / "family")
+    for target, cut in ((folder / "sp1", "its cut"), (folder, "any cut")):
+        assert run(["calibrate", str(target), "--kind", "place"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"no exit head before {cut} to answer on the edge: train with --exit-heads" in line
+
+
+def test_the_table_says_what_its_words_mean(
+    family: tuple[Path, list[CalibratedBundle]],
+) -> None:
+    one = family[1][0]
+    plain = one.table().caption
+    assert "Points lost: accuracy that stopping early costs" in plain
+    assert "structural" not in plain
+    assert "place" not in plain
+    rows = [Calibrated("topk", n, problem="-") for n in ("structural-topk", "place-sp1")]
+    caption = dataclasses.replace(one, policies=[*one.policies, *rows]).table().caption
+    assert "structural-...: along the exit heads; their timesteps count exits" in caption
+    assert "place-...: after each timestep the exit head before this cut answers" in caption
 
 
 def entry(**policy: Any) -> dict[str, Any]:

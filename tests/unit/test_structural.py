@@ -28,6 +28,7 @@ from neucodex_lava.exits.table import policy_to_dict
 from neucodex_lava.report.exit_heads import exits_by_class
 from neucodex_lava.report.html import render_html
 from neucodex_lava.report.results import Results
+from neucodex_lava.report.summary import exit_notes
 
 HOW = {
     "date": "2026-01-01", "command": "", "dataset": "digits", "data": "holdout",
@@ -96,6 +97,11 @@ def test_a_row_counts_what_ran_and_which_exit_answered_each_class(bundle: Bundle
     assert plot is not None
     assert "class 4" in plot.svg
     assert "Exits by class" in render_html(results)
+    (note,) = exit_notes(results)
+    assert note.startswith("Edge-only exits: the whole network on the edge, which stops at one")
+    placed = dataclasses.replace(row, configuration="P-B", split="SP1", exits=[])
+    (note,) = exit_notes(dataclasses.replace(results, rows=[placed]))
+    assert note.startswith("P-B, and P+B with the bottleneck: after each timestep the exit head")
     six = dataclasses.replace(row, exit_histogram=[1] * 6)
     with pytest.raises(Exception, match="6 entries, there are 3 exits"):
         Results.from_json(dataclasses.replace(results, rows=[six]).to_json())

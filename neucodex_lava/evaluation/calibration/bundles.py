@@ -25,7 +25,9 @@ from neucodex_lava.evaluation.calibration.samples import (
 )
 from neucodex_lava.evaluation.cascade.offline import Cascade
 from neucodex_lava.evaluation.cascade.rows import calibrate_structural
-from neucodex_lava.evaluation.policies import STRUCTURAL, exit_name
+from neucodex_lava.evaluation.halves import CalibrationHalf
+from neucodex_lava.evaluation.place.placement import no_site, sites
+from neucodex_lava.evaluation.policies import PLACE, STRUCTURAL, exit_name
 from neucodex_lava.evaluation.sweep import find_sweep
 from neucodex_lava.exits.calibration import KINDS, Calibration, CalibrationOptions, calibrate
 from neucodex_lava.exits.metrics import optimal_cutoff
@@ -34,6 +36,7 @@ from neucodex_lava.exits.table import policy_to_dict
 from neucodex_lava.progress import Progress, silent
 
 Labels = NDArray[np.int64]
+NO_HEAD = "no exit head before its cut"
 
 
 def calibrate_bundles(
@@ -55,7 +58,8 @@ def calibrate_bundles(
     Args:
         folder: of a bundle, or of a family.
         kinds: of `KINDS`, or ``place``; by default all, and those that are not possible on these
-            samples are told.
+            samples are told. All together replace whatever was calibrated before; some must be
+            calibrated on the same half of the test split as what stays.
         options: what policies have to keep to, and the seed that draws the samples.
         samples: at most so many to calibrate on, and to check on; 0 for all.
         base: of a split bundle; by default the sibling folder that fits.
@@ -72,7 +76,13 @@ def calibrate_bundles(
         if kind not in known:
             raise ConfigError(f"unknown calibration '{kind}'", f"choose one of {', '.join(known)}")
     root, bundles = _targets(folder, base)
+    where = {bundle.path: sites(bundle) for bundle in bundles}
+    if place_calibration.KIND in kinds and not any(where.values()):
+        raise no_site(folder, "any cut" if len(where) > 1 else "its cut")
     halves = split_for_calibration(root, options.seed, samples, data_root)
+    if kinds:
+        for bundle in bundles:
+            _require_same_half(bundle, kinds, halves.how())
     runs = _Runs(halves, progress)
     reference = runs.answers(root)
     done: list[CalibratedBundle] = []
@@ -85,13 +95,39 @@ def calibrate_bundles(
             own_run, check = zip(runs.results(bundle), runs.labels)
             names = halves.calibration.samples.classes
             found += place_calibration.calibrated_places(bundle, own_run, check, names)
+            if kinds and not where[bundle.path]:
+                found.append(Calibrated(place_calibration.KIND, "place", problem=NO_HEAD))
         done.append(CalibratedBundle(bundle, halves, found))
     how = halves.how() | {"date": now(), "command": command}
-    return [_kept(one, how) for one in done]
+    return [_kept(one, how, afresh=not kinds) for one in done]
 
 
-def _kept(found: CalibratedBundle, how: Mapping[str, Any]) -> CalibratedBundle:
-    """What was found, in the bundle's manifest."""
+def _require_same_half(bundle: Bundle, kinds: Sequence[str], how: Mapping[str, Any]) -> None:
+    """Raise ConfigError where what a manifest goes on keeping stands on another half of the test split.
+
+    An evaluation leaves out what any policy was calibrated on: of two halves little would be left.
+    """
+    half = CalibrationHalf.of(how)
+    again = {name(kind) for kind in kinds for name in (exit_name, STRUCTURAL.__add__)}
+    others: dict[str, CalibrationHalf] = {}
+    for name, entry in bundle.manifest.exits.items():
+        made_again = name.startswith(PLACE) and place_calibration.KIND in kinds
+        if "calibration" in entry and name not in again and not made_again:
+            other = CalibrationHalf.of(entry["calibration"])
+            if half is not None and other is not None and other != half:
+                others[name] = other
+    if others:
+        name, other = next(iter(others.items()))
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise ConfigError(
+            f"bundle '{bundle.path}' keeps '{name}'{more}, calibrated on another half of the test"
+            f" split (seed {other.seed}); evaluations would leave out both halves",
+            f"calibrate with --seed {other.seed}, or every kind again: leave out --kind",
+        )
+
+
+def _kept(found: CalibratedBundle, how: Mapping[str, Any], *, afresh: bool) -> CalibratedBundle:
+    """What was found, in the bundle's manifest; `afresh` in place of all that was calibrated before."""
     policies = [
         replace(c, entry=c.entry | {"calibration": {**c.entry["calibration"], **how}})
         if c.check is not None
@@ -99,8 +135,11 @@ def _kept(found: CalibratedBundle, how: Mapping[str, Any]) -> CalibratedBundle:
         for c in found.policies
     ]
     entries = {c.name: c.entry for c in policies if c.check is not None}
-    bundle = amend(found.bundle, exits={**found.bundle.manifest.exits, **entries})
-    return CalibratedBundle(bundle, found.samples, policies)
+    before = found.bundle.manifest.exits
+    stay = {n: entry for n, entry in before.items() if not (afresh and "calibration" in entry)}
+    bundle = amend(found.bundle, exits={**stay, **entries})
+    removed = [name for name in before if name not in bundle.manifest.exits]
+    return CalibratedBundle(bundle, found.samples, policies, removed)
 
 
 def _targets(folder: Path, base: Path | None) -> tuple[Bundle, list[Bundle]]:

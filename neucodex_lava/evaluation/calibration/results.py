@@ -8,6 +8,7 @@ from typing import Any
 
 from neucodex_lava.bundle import Bundle
 from neucodex_lava.evaluation.calibration.samples import CalibrationSamples
+from neucodex_lava.evaluation.policies import PLACE, STRUCTURAL
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,13 @@ class CalibratedBundle:
         bundle: as amended.
         samples: on which it was calibrated and checked.
         policies: by kind.
+        removed: names that its manifest kept before, and keeps no more.
     """
 
     bundle: Bundle
     samples: CalibrationSamples
     policies: list[Calibrated]
+    removed: list[str] = field(default_factory=list[str])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -83,6 +86,7 @@ class CalibratedBundle:
             **self.samples.how(),
             "check_samples": len(self.samples.check),
             "policies": [policy.to_dict() for policy in self.policies],
+            "removed": self.removed,
         }
 
     def table(self) -> Any:
@@ -101,7 +105,8 @@ class CalibratedBundle:
                 f"; there, all {self.bundle.manifest.t_max} timesteps answer"
                 f" {100 * check.accuracy_t_max:.2f} % right and the oracle needs {check.oct:.2f}"
             )
-        table = Table(title=title, title_justify="left")
+        caption = "\n".join(self._notes())
+        table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
         table.add_column("--policy", no_wrap=True)
         table.add_column("points lost,\ncalibration", justify="right")
         table.add_column("timesteps,\ncalibration", justify="right")
@@ -122,6 +127,27 @@ class CalibratedBundle:
                 _said(policy.entry, policy.check),
             )
         return table
+
+    def _notes(self) -> list[str]:
+        """What stands beneath the table."""
+        notes = [
+            "Points lost: accuracy that stopping early costs, in percentage points, on the samples"
+            " calibrated on and on those to check on, which no policy saw."
+        ]
+        names = [policy.name for policy in self.policies]
+        if any(name.startswith(STRUCTURAL) for name in names):
+            notes.append(
+                f"{STRUCTURAL}...: along the exit heads; their timesteps count exits, the last of them"
+                " the readout."
+            )
+        if any(name.startswith(PLACE) for name in names):
+            notes.append(
+                f"{PLACE}...: after each timestep the exit head before this cut answers, or the cloud,"
+                " or the sample goes on (rows P-B, P+B of evaluate)."
+            )
+        if self.removed:
+            notes.append(f"No longer in the bundle, calibrated before: {', '.join(self.removed)}.")
+        return notes
 
 
 def _said(entry: Mapping[str, Any], check: Check) -> str:

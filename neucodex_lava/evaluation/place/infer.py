@@ -11,7 +11,13 @@ from neucodex_lava.errors import ConfigError
 from neucodex_lava.evaluation.halves import CalibrationHalf
 from neucodex_lava.evaluation.inference import Inference, InferredSample
 from neucodex_lava.evaluation.measured import connect
-from neucodex_lava.evaluation.place.placement import LinkPrices, Placement, placement, sites
+from neucodex_lava.evaluation.place.placement import (
+    LinkPrices,
+    Placement,
+    no_site,
+    placement,
+    sites,
+)
 from neucodex_lava.evaluation.place.run import run_placed
 from neucodex_lava.evaluation.samples import load_indexed_samples
 from neucodex_lava.evaluation.serve import cut_bundle
@@ -98,10 +104,7 @@ def _placement(bundle: Bundle, split: str | None, costs: LinkPrices) -> Placemen
     cut = cut_bundle(bundle, split).cut
     here = [site for site in sites(bundle) if site.net.cut == cut]
     if not here:
-        raise ConfigError(
-            f"bundle '{bundle.path}' has no exit head before this cut to answer on the edge",
-            "train with --exit-heads, or cut it further back",
-        )
+        raise no_site(bundle.path)
     found = placement(here[0], costs)
     if found is None:
         raise ConfigError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,6 +104,14 @@ def sites(bundle: Bundle) -> list[Site]:
         if heads and net.tail_nodes:
             found.append(Site(bundle, split, net, heads[-1]))
     return found
+
+
+def no_site(folder: Path, cut: str = "this cut") -> ConfigError:
+    """What to say where a choice is asked for that is not there."""
+    return ConfigError(
+        f"bundle '{folder}' has no exit head before {cut} to answer on the edge",
+        "train with --exit-heads, or cut it further back",
+    )
 
 
 @dataclass(frozen=True, eq=False)

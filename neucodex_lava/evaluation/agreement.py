@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,10 @@ from neucodex_lava.errors import SimulationError
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.link_cost import LinkCost
 from neucodex_lava.evaluation.measured import Measured
-from neucodex_lava.evaluation.outcome import Outcome
+
+if TYPE_CHECKING:
+    # The edge compares answers too, and needs no torch.
+    from neucodex_lava.evaluation.outcome import Outcome
 
 HINT = "run neucodex verify on the bundle and report what it says"
 

@@ -9,7 +9,7 @@ name "resnet18-w$width-cifar10"
 network=(--arch resnet18 --width "$width" --dataset cifar10 --timesteps 2 --encoding direct --bits 4)
 recipe=(--batch-size 128 --optimizer sgd --weight-decay 5e-4 --warmup 0.5 --precision bfloat16)
 train first "${network[@]}" "${recipe[@]}" --ann-epochs 12 --ann-lr 0.1 --epochs 14 --qat-epochs 3 --lr 0.03 --qat-lr 2e-3
-train base "${network[@]}" "${recipe[@]}" --init "$out/first" --epochs 30 --qat-epochs 4 --lr 0.04 --qat-lr 2e-3 --cutout 8
+train base "${network[@]}" "${recipe[@]}" --init "$out/first" --epochs 14 --qat-epochs 6 --lr 0.03 --qat-lr 3e-3
 finetune SP3 --channels 8 --stride 2 "${recipe[@]}" --epochs 3 --qat-epochs 2 --lr 0.02 --qat-lr 1e-3
 finetune SP7 --channels 1 --stride 2 "${recipe[@]}" --epochs 3 --qat-epochs 2 --lr 0.02 --qat-lr 1e-3
 release

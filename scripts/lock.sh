@@ -14,7 +14,7 @@ lock() {
         --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
         --generate-hashes --no-header --no-emit-index-url --no-emit-find-links "$@"
 }
-lock pyproject.toml --extra train --extra cloud --extra dev \
+lock pyproject.toml --extra train --extra cloud --extra otel --extra ray --extra dev \
     --output-file requirements.lock "$@"
 lock pyproject.toml requirements-crosscheck.in --extra cloud --constraint requirements.lock \
     --output-file requirements-crosscheck.lock "$@"

@@ -9,10 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from host_bridge.background import serve_forever, serving
     from host_bridge.client import EdgeClient, StepReply
     from host_bridge.codec import pack, packed_bits, raw_bits, unpack
-    from host_bridge.server import BridgeServer, start_server
+    from host_bridge.server.background import serve_forever, serving
+    from host_bridge.server.server import BridgeServer, start_server
     from host_bridge.tail import Tail
 
 __all__ = [
@@ -30,16 +30,16 @@ __all__ = [
 ]
 
 _HOME: Final = {
-    "BridgeServer": "server",
+    "BridgeServer": "server.server",
     "EdgeClient": "client",
     "StepReply": "client",
     "Tail": "tail",
     "pack": "codec",
     "packed_bits": "codec",
     "raw_bits": "codec",
-    "serve_forever": "background",
-    "serving": "background",
-    "start_server": "server",
+    "serve_forever": "server.background",
+    "serving": "server.background",
+    "start_server": "server.server",
     "unpack": "codec",
 }
 

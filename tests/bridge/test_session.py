@@ -8,7 +8,7 @@ import pytest
 from host_bridge.codec import pack
 from host_bridge.handshake import Open, Opened
 from host_bridge.messages import Kind, Message, decode, unpack_logits
-from host_bridge.session import Session, payload_limit
+from host_bridge.server.session import Session, payload_limit
 from neucodex_lava.errors import BridgeError, ProtocolError
 
 SESSION = 0xABCDEF

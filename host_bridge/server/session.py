@@ -120,7 +120,7 @@ class Session:
     def refusal(self, error: Exception) -> bytes:
         """The ERROR message for what ended the session; defects of ours are named, not spread out."""
         if isinstance(error, NeucodexError):
-            reason = Refusal(type(error).__name__, error.message, error.hint)
+            reason = Refusal.of(error)
         else:
             text = f"the tail failed at sample {self._sample}, timestep {self._timestep + 1}"
             reason = Refusal(

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Final
 
-from host_bridge.server import (
+from host_bridge.server.server import (
     DEFAULT_HOST,
     DEFAULT_MAX_SESSIONS,
     DEFAULT_PORT,

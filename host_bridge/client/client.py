@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from host_bridge._grpc import library_versions
 from host_bridge.address import parse_address
-from host_bridge.codec import Code, Shape, check_shape, codec_for
+from host_bridge.codecs import Code, Shape, check_shape, codec_for
 from host_bridge.handshake import Open, Opened, Refusal
 from host_bridge.messages import (
     MAX_TIMESTEPS,
@@ -26,7 +26,7 @@ from host_bridge.messages import (
     unpack_logits,
     wire_bytes,
 )
-from host_bridge.stream import MAX_REPLY_PAYLOAD, Stream
+from host_bridge.client.stream import MAX_REPLY_PAYLOAD, Stream
 from neucodex_lava.errors import BridgeError, ConfigError, ProtocolError
 
 _Answer = TypeVar("_Answer")

@@ -12,9 +12,9 @@ import queue
 from typing import Any, Final
 
 from host_bridge._grpc import COMMON_OPTIONS, METHOD, SERVICE, grpc
-from host_bridge.faults import explain, silent
+from host_bridge.client.faults import explain, silent
 from host_bridge.messages import HEADER_BYTES, MAX_CLASSES, MAX_JSON_BYTES
-from host_bridge.watchdog import Watchdog
+from host_bridge.client.watchdog import Watchdog
 from neucodex_lava.errors import BridgeError
 
 MAX_REPLY_PAYLOAD: Final = max(MAX_JSON_BYTES, 4 + 4 * MAX_CLASSES)

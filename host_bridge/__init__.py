@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from host_bridge.client import EdgeClient, StepReply
-    from host_bridge.codec import pack, packed_bits, raw_bits, unpack
+    from host_bridge.codecs import pack, packed_bits, raw_bits, unpack
     from host_bridge.server.background import serve_forever, serving
     from host_bridge.server.server import BridgeServer, start_server
     from host_bridge.tail import Tail
@@ -34,13 +34,13 @@ _HOME: Final = {
     "EdgeClient": "client",
     "StepReply": "client",
     "Tail": "tail",
-    "pack": "codec",
-    "packed_bits": "codec",
-    "raw_bits": "codec",
+    "pack": "codecs",
+    "packed_bits": "codecs",
+    "raw_bits": "codecs",
     "serve_forever": "server.background",
     "serving": "server.background",
     "start_server": "server.server",
-    "unpack": "codec",
+    "unpack": "codecs",
 }
 
 

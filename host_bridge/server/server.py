@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from host_bridge._grpc import COMMON_OPTIONS, METHOD, SERVICE, grpc
 from host_bridge.address import is_loopback, join_address
-from host_bridge.codec import check_shape
+from host_bridge.codecs import check_shape
 from host_bridge.messages import Kind
 from host_bridge.server.session import Session, message_limit
 from host_bridge.tail import Tail

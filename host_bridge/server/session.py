@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from host_bridge.codec import limit_bytes, unpack
+from host_bridge.codecs import limit_bytes, unpack
 from host_bridge.handshake import Open, Opened, Refusal, short
 from host_bridge.messages import (
     HEADER_BYTES,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_bridge import pack, packed_bits, raw_bits, unpack
-from host_bridge.codec import BIT_PACKED, CODECS, GRADED, codec_for, limit_bytes
+from host_bridge.codecs import BIT_PACKED, CODECS, GRADED, codec_for, limit_bytes
 from neucodex_lava.errors import ProtocolError
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 7))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from host_bridge.codec import pack
+from host_bridge.codecs import pack
 from host_bridge.handshake import Open, Opened
 from host_bridge.messages import Kind, Message, decode, unpack_logits
 from host_bridge.server.session import Session, payload_limit

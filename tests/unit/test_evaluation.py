@@ -13,7 +13,7 @@ import torch
 from energy import device
 from energy.ledger import ALL_COUNTS, CONNECTION_COUNTS, Ledger
 from host_bridge import EdgeClient
-from host_bridge.codec import pack
+from host_bridge.codecs import pack
 from host_bridge.messages import Kind, Message, encode, pack_logits, wire_bytes
 from neucodex_lava.bundle import Bundle, load_bundle
 from neucodex_lava.errors import SimulationError

@@ -1,4 +1,4 @@
-"""The JSON payloads: OPEN, OPENED and ERROR. Small, limited in length, checked field by field."""
+"""The JSON payloads: OPEN, OPENED, DRAIN, ERROR. Small, limited in length, checked field by field."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from typing import Any, Final, NoReturn, cast
 
 from host_bridge.codecs import Shape, check_shape
 from host_bridge.messages import MAX_CLASSES, MAX_JSON_BYTES, MAX_TIMESTEPS
-from neucodex_lava.errors import BridgeError, ProtocolError
+from neucodex_lava.errors import BridgeError, NeucodexError, ProtocolError
+
+MAX_WAIT_MS: Final = 3_600_000
+"""The longest wait that either side may ask of the other: an hour."""
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_STATUS: Final = re.compile(r"[A-Z_]{2,30}")
 _MAX_VERSIONS: Final = 16
 _MAX_TEXT: Final = 500
 _SHORT_SHA: Final = 12
@@ -29,6 +33,9 @@ class Open:
         code_bits: bits a value, 1..8.
         t_max: most timesteps it will send for a sample.
         versions: what it runs (name to version), for the server's log.
+        coding: sha256 of the coding tables it may use; None where it needs none.
+        deadline_ms: a timestep that waited longer for its turn is not run but answered by BUSY; 0 for
+            none.
     """
 
     model: str
@@ -36,6 +43,8 @@ class Open:
     code_bits: int
     t_max: int
     versions: Mapping[str, str]
+    coding: str | None = None
+    deadline_ms: int = 0
 
     def to_bytes(self) -> bytes:
         """The OPEN payload."""
@@ -46,13 +55,15 @@ class Open:
                 "code_bits": self.code_bits,
                 "t_max": self.t_max,
                 "versions": dict(self.versions),
+                "coding": self.coding,
+                "deadline_ms": self.deadline_ms,
             }
         )
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> Open:
         """Read an OPEN payload; `ProtocolError` names the first field that is wrong."""
-        fields = _load(payload, "OPEN", {"model", "code_shape", "code_bits", "t_max", "versions"})
+        fields = _load(payload, "OPEN", set(cls.__dataclass_fields__))
         sizes = fields["code_shape"]
         if not isinstance(sizes, list) or len(cast("list[object]", sizes)) != 3:
             _wrong("OPEN", "code_shape", sizes, "three sizes")
@@ -62,12 +73,17 @@ class Open:
         shape = (channels, height, width)
         bits = _integer("OPEN", "code_bits", fields["code_bits"], 8)
         check_shape(shape, bits)
+        coding = fields["coding"]
         return cls(
-            model=_sha256("OPEN", fields["model"]),
+            model=_sha256("OPEN", "model", fields["model"]),
             code_shape=shape,
             code_bits=bits,
             t_max=_integer("OPEN", "t_max", fields["t_max"], MAX_TIMESTEPS),
             versions=_versions(fields["versions"]),
+            coding=None if coding is None else _sha256("OPEN", "coding", coding),
+            deadline_ms=_integer(
+                "OPEN", "deadline_ms", fields["deadline_ms"], MAX_WAIT_MS, least=0
+            ),
         )
 
 
@@ -80,12 +96,14 @@ class Opened:
         classes: length of the running sums.
         t_max: most timesteps its tail takes.
         gain: the readout's gain.
+        max_ahead: how many codes of a session may be unanswered at once.
     """
 
     model: str
     classes: int
     t_max: int
     gain: float
+    max_ahead: int = 1
 
     def to_bytes(self) -> bytes:
         """The OPENED payload."""
@@ -95,13 +113,14 @@ class Opened:
                 "classes": self.classes,
                 "t_max": self.t_max,
                 "gain": self.gain,
+                "max_ahead": self.max_ahead,
             }
         )
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> Opened:
         """Read an OPENED payload; `ProtocolError` names the first field that is wrong."""
-        fields = _load(payload, "OPENED", {"model", "classes", "t_max", "gain"})
+        fields = _load(payload, "OPENED", set(cls.__dataclass_fields__))
         gain = fields["gain"]
         if isinstance(gain, bool) or not isinstance(gain, (int, float)):
             _wrong("OPENED", "gain", gain, "a number")
@@ -109,11 +128,40 @@ class Opened:
         if not 0 < gain <= sys.float_info.max:
             _wrong("OPENED", "gain", gain, "a positive number")
         return cls(
-            model=_sha256("OPENED", fields["model"]),
+            model=_sha256("OPENED", "model", fields["model"]),
             classes=_integer("OPENED", "classes", fields["classes"], MAX_CLASSES),
             t_max=_integer("OPENED", "t_max", fields["t_max"], MAX_TIMESTEPS),
             gain=float(gain),
+            max_ahead=_integer("OPENED", "max_ahead", fields["max_ahead"], MAX_TIMESTEPS),
         )
+
+
+@dataclass(frozen=True)
+class Drain:
+    """The cloud wants to go: finish the running sample, then open a session elsewhere, or later.
+
+    Args:
+        message: one line.
+        retry_after_ms: when the same server may be there again, in milliseconds.
+    """
+
+    message: str
+    retry_after_ms: int
+
+    def to_bytes(self) -> bytes:
+        """The DRAIN payload."""
+        message = _one_line(self.message)
+        return _dump({"message": message, "retry_after_ms": self.retry_after_ms})
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> Drain:
+        """Read a DRAIN payload; `ProtocolError` names the first field that is wrong."""
+        fields = _load(payload, "DRAIN", set(cls.__dataclass_fields__))
+        message = fields["message"]
+        if not isinstance(message, str):
+            _wrong("DRAIN", "message", message, "a text")
+        wait = _integer("DRAIN", "retry_after_ms", fields["retry_after_ms"], MAX_WAIT_MS, least=0)
+        return cls(_one_line(message), wait)
 
 
 @dataclass(frozen=True)
@@ -124,37 +172,42 @@ class Refusal:
         type: the error's class name.
         message: one line.
         hint: one line, or empty.
+        status: name of the gRPC status that the call ends with.
     """
 
     type: str
     message: str
     hint: str
+    status: str = "INVALID_ARGUMENT"
+
+    @classmethod
+    def of(cls, error: NeucodexError) -> Refusal:
+        """What an edge is told of an error; without a status it is the edge's own mistake."""
+        status = error.status if isinstance(error, BridgeError) else ""
+        given = [status] if status else []
+        return cls(type(error).__name__, error.message, error.hint, *given)
 
     def to_bytes(self) -> bytes:
         """The ERROR payload; long or many-lined texts are made to fit."""
-        return _dump(
-            {
-                "type": _one_line(self.type),
-                "message": _one_line(self.message),
-                "hint": _one_line(self.hint),
-            }
-        )
+        texts = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return _dump({name: _one_line(text) for name, text in texts.items()})
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> Refusal:
         """Read an ERROR payload; what a stranger wrote is made printable before anyone sees it."""
-        fields = _load(payload, "ERROR", {"type", "message", "hint"})
         texts: dict[str, str] = {}
-        for name, value in fields.items():
+        for name, value in _load(payload, "ERROR", set(cls.__dataclass_fields__)).items():
             if not isinstance(value, str):
                 _wrong("ERROR", name, value, "a text")
             texts[name] = _one_line(value)
-        return cls(texts["type"], texts["message"], texts["hint"])
+        if not _STATUS.fullmatch(texts["status"]):
+            _wrong("ERROR", "status", texts["status"], "a gRPC status")
+        return cls(**texts)
 
     def error(self) -> BridgeError:
         """The error to raise at the edge."""
         kind = ProtocolError if self.type == ProtocolError.__name__ else BridgeError
-        return kind(self.message, self.hint)
+        return kind(self.message, self.hint, self.status)
 
 
 def short(model: str) -> str:
@@ -205,15 +258,15 @@ def _wrong(kind: str, field: str, value: object, expected: str) -> NoReturn:
     raise ProtocolError(f"{kind}: {field} is {shown}, expected {expected}")
 
 
-def _integer(kind: str, field: str, value: object, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        _wrong(kind, field, value, f"a whole number 1..{most}")
+def _integer(kind: str, field: str, value: object, most: int, *, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        _wrong(kind, field, value, f"a whole number {least}..{most}")
     return value
 
 
-def _sha256(kind: str, value: object) -> str:
+def _sha256(kind: str, field: str, value: object) -> str:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        _wrong(kind, "model", value, "a sha256 of 64 hex digits")
+        _wrong(kind, field, value, "a sha256 of 64 hex digits")
     return value
 
 

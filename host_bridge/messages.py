@@ -3,12 +3,14 @@
     magic 2, version 1, kind 1, codec 1, session 8, epoch 2, sample 4, timestep 2, length 4, CRC32 4
 
 All fields are unsigned and in network byte order. The CRC32 covers the header before it and the
-payload. What a payload holds is said by `handshake` (JSON), `codec` (codes) and `logits` below.
+payload; it is checked before anything else is believed, so magic, length and CRC32 stay where they
+are in every version. What a payload holds is said by `handshake` (JSON), `codecs` (codes) and below.
 `decode` is written for hostile input: whatever the bytes, it gives a `Message` or a `ProtocolError`.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -21,10 +23,12 @@ import numpy.typing as npt
 from neucodex_lava.errors import ProtocolError
 
 MAGIC: Final = b"NX"
-WIRE_VERSION: Final = 1
+WIRE_VERSION: Final = 2
 MAX_TIMESTEPS: Final = 0xFFFF
 MAX_CLASSES: Final = 0xFFFF
 MAX_JSON_BYTES: Final = 4096
+DAMAGED: Final = "DATA_LOSS"
+"""Status of a message that was damaged on its way; whoever sent it may try again."""
 
 _HEAD: Final = struct.Struct("!2sBBBQHIHI")
 _CRC: Final = struct.Struct("!I")
@@ -35,6 +39,7 @@ _FRAME_HEADER_BYTES: Final = 9  # RFC 9113, section 4.1
 _FRAME_PAYLOAD_BYTES: Final = 16_384  # RFC 9113, section 4.2: SETTINGS_MAX_FRAME_SIZE at its start
 
 _MICROSECONDS: Final = struct.Struct("!I")
+_MILLISECONDS: Final = struct.Struct("!I")
 _EXACT_IN_FLOAT32: Final = 1 << 24
 
 
@@ -48,6 +53,8 @@ class Kind(IntEnum):
     END_SAMPLE = 5  # edge: it has stopped, the tail's state may go
     ERROR = 6  # cloud: refused; the last message of the stream
     CLOSE = 7  # edge: the session is over
+    DRAIN = 8  # cloud: finish the running sample, then open a session elsewhere, or later
+    BUSY = 9  # cloud: this timestep was not taken; send it again after a while
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
@@ -104,31 +111,41 @@ def decode(raw: bytes, max_payload_bytes: int) -> Message:
         max_payload_bytes: the longest payload the reader is ready to take.
 
     Raises:
-        ProtocolError: too short, foreign, of another version, of another length than it says, longer
-            than the limit, damaged, or of an unknown kind.
+        ProtocolError: damaged (too short, foreign, of another length than it says, or its CRC32 does
+            not match: status DATA_LOSS), of another version, too long, or of an unknown kind.
     """
     if len(raw) < HEADER_BYTES:
-        raise ProtocolError(f"message of {len(raw)} bytes, a header alone has {HEADER_BYTES}")
+        raise ProtocolError(
+            f"message of {len(raw)} bytes, a header alone has {HEADER_BYTES}", status=DAMAGED
+        )
     magic, version, kind, codec, session, epoch, sample, timestep, length = _HEAD.unpack_from(raw)
     if magic != MAGIC:
-        raise ProtocolError(f"message begins with {magic!r}, not {MAGIC!r}: not a neucodex message")
+        raise ProtocolError(
+            f"message begins with {magic!r}, not {MAGIC!r}: not a neucodex message", status=DAMAGED
+        )
+    if length != len(raw) - HEADER_BYTES:
+        found = len(raw) - HEADER_BYTES
+        raise ProtocolError(
+            f"message says it carries {length} bytes but carries {found}", status=DAMAGED
+        )
+    (crc,) = _CRC.unpack_from(raw, _HEAD.size)
+    payload = raw[HEADER_BYTES:]
+    if crc != zlib.crc32(payload, zlib.crc32(raw[: _HEAD.size])):
+        raise ProtocolError("message is damaged: its CRC32 does not match", status=DAMAGED)
     if version != WIRE_VERSION:
         raise ProtocolError(
             f"message of wire version {version}, this side speaks {WIRE_VERSION}",
             "install the same neucodex-lava on both sides",
+            status="UNIMPLEMENTED",
         )
-    if length != len(raw) - HEADER_BYTES:
-        found = len(raw) - HEADER_BYTES
-        raise ProtocolError(f"message says it carries {length} bytes but carries {found}")
     if length > max_payload_bytes:
-        raise ProtocolError(f"payload of {length} bytes, the limit is {max_payload_bytes}")
-    (crc,) = _CRC.unpack_from(raw, _HEAD.size)
-    payload = raw[HEADER_BYTES:]
-    if crc != zlib.crc32(payload, zlib.crc32(raw[: _HEAD.size])):
-        raise ProtocolError("message is damaged: its CRC32 does not match")
+        raise ProtocolError(
+            f"payload of {length} bytes, the limit is {max_payload_bytes}",
+            status="INVALID_ARGUMENT",
+        )
     known = _KINDS.get(kind)
     if known is None:
-        raise ProtocolError(f"unknown message kind {kind}")
+        raise ProtocolError(f"unknown message kind {kind}", status="INVALID_ARGUMENT")
     return Message(known, session, epoch, sample, timestep, codec, payload)
 
 
@@ -146,6 +163,18 @@ def wire_bytes(message_bytes: int) -> int:
     framed = message_bytes + _GRPC_PREFIX_BYTES
     frames = -(-framed // _FRAME_PAYLOAD_BYTES)
     return framed + frames * _FRAME_HEADER_BYTES
+
+
+def pack_busy(retry_after_s: float) -> bytes:
+    """Payload of BUSY: milliseconds to wait before sending the timestep again, uint32, rounded up."""
+    return _MILLISECONDS.pack(min(math.ceil(max(retry_after_s, 0.0) * 1e3), 0xFFFFFFFF))
+
+
+def unpack_busy(payload: bytes) -> float:
+    """Seconds that a BUSY asks to wait; `ProtocolError` on another length."""
+    if len(payload) != _MILLISECONDS.size:
+        raise ProtocolError(f"BUSY of {len(payload)} bytes, it has {_MILLISECONDS.size}")
+    return float(_MILLISECONDS.unpack(payload)[0]) * 1e-3
 
 
 def pack_logits(sums: npt.NDArray[np.int64], cloud_s: float) -> bytes:

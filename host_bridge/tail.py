@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,5 +59,23 @@ class Tail(Protocol):
 
         Returns:
             The new state and the running sums S_t, int64, shape (classes,).
+        """
+        ...
+
+
+class BatchTail(Tail, Protocol):
+    """A tail that takes one timestep of several samples together."""
+
+    def step_batch(
+        self, states: Sequence[Any], codes: npt.NDArray[np.uint8], /
+    ) -> tuple[list[Any], npt.NDArray[np.int64]]:
+        """Take one timestep of each of N samples; exactly what N calls of `step` give.
+
+        Args:
+            states: N states, each as `step` takes it; the samples may be at different timesteps.
+            codes: shape (N, C, H, W), values 0..2^code_bits-1.
+
+        Returns:
+            N new states and the running sums, int64, shape (N, classes).
         """
         ...

@@ -61,7 +61,20 @@ class MissingDependencyError(NeucodexError):
 
 
 class BridgeError(NeucodexError):
-    """The host bridge failed: server unreachable, silent, or refusing."""
+    """The host bridge failed: server unreachable, silent, or refusing.
+
+    Args:
+        message, hint: as `NeucodexError`.
+        status: name of the gRPC status that says so on the wire, such as ``"UNAVAILABLE"``; empty
+            where there is none.
+    """
+
+    def __init__(self, message: str, hint: str = "", status: str = "") -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.message, self.hint, self.status)
 
 
 class ProtocolError(BridgeError):

@@ -1,15 +1,16 @@
-"""OPEN, OPENED and ERROR payloads: round trip, and one clear line for every wrong field."""
+"""OPEN, OPENED, DRAIN and ERROR payloads: round trip, and one clear line for every wrong field."""
 
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_bridge.handshake import Open, Opened, Refusal
-from neucodex_lava.errors import BridgeError, ProtocolError
+from host_bridge.handshake import Drain, Open, Opened, Refusal
+from neucodex_lava.errors import BridgeError, ConfigError, ProtocolError
 
 SHA = "0123456789abcdef" * 4
 GOOD_OPEN = {
@@ -18,8 +19,11 @@ GOOD_OPEN = {
     "code_bits": 1,
     "t_max": 4,
     "versions": {"python": "3.10"},
+    "coding": None,
+    "deadline_ms": 0,
 }
-GOOD_OPENED = {"model": SHA, "classes": 10, "t_max": 4, "gain": 2.5}
+GOOD_OPENED = {"model": SHA, "classes": 10, "t_max": 4, "gain": 2.5, "max_ahead": 2}
+GOOD_DRAIN = {"message": "the server is being restarted", "retry_after_ms": 2000}
 
 sha256s = st.text("0123456789abcdef", min_size=64, max_size=64)
 anything = st.recursive(
@@ -29,9 +33,16 @@ anything = st.recursive(
 )
 
 
-@given(sha256s, st.tuples(*[st.integers(1, 200)] * 3), st.integers(1, 8), st.integers(1, 65535))
-def test_open_survives_the_round_trip(model, shape, bits, t_max):
-    opened = Open(model, shape, bits, t_max, {"numpy": "1.26.4"})
+@given(
+    sha256s,
+    st.tuples(*[st.integers(1, 200)] * 3),
+    st.integers(1, 8),
+    st.integers(1, 65535),
+    st.none() | sha256s,
+    st.integers(0, 3_600_000),
+)
+def test_open_survives_the_round_trip(model, shape, bits, t_max, coding, deadline_ms):
+    opened = Open(model, shape, bits, t_max, {"numpy": "1.26.4"}, coding, deadline_ms)
     assert Open.from_bytes(opened.to_bytes()) == opened
 
 
@@ -40,10 +51,25 @@ def test_open_survives_the_round_trip(model, shape, bits, t_max):
     st.integers(1, 65535),
     st.integers(1, 65535),
     st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+    st.integers(1, 65535),
 )
-def test_opened_survives_the_round_trip(model, classes, t_max, gain):
-    opened = Opened(model, classes, t_max, gain)
+def test_opened_survives_the_round_trip(model, classes, t_max, gain, max_ahead):
+    opened = Opened(model, classes, t_max, gain, max_ahead)
     assert Opened.from_bytes(opened.to_bytes()) == opened
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("message", 3, "DRAIN: message is 3, expected a text"),
+        ("retry_after_ms", -1, "DRAIN: retry_after_ms is -1, expected a whole number 0..3600000"),
+        ("retry_after_ms", 3_600_001, "DRAIN: retry_after_ms is 3600001"),
+    ],
+)
+def test_wrong_drain_field_is_named(field, value, says):
+    assert Drain.from_bytes(json.dumps(GOOD_DRAIN).encode()).retry_after_ms == 2000
+    with pytest.raises(ProtocolError, match=says):
+        Drain.from_bytes(json.dumps({**GOOD_DRAIN, field: value}).encode())
 
 
 @pytest.mark.parametrize(
@@ -63,6 +89,8 @@ def test_opened_survives_the_round_trip(model, classes, t_max, gain):
         ("versions", [], "OPEN: versions is list"),
         ("versions", {"python": 3}, "OPEN: versions is 3, expected texts"),
         ("versions", {str(n): "" for n in range(17)}, "at most 16 names"),
+        ("coding", "ABC", "OPEN: coding is 'ABC', expected a sha256"),
+        ("deadline_ms", -1, "OPEN: deadline_ms is -1, expected a whole number 0..3600000"),
     ],
 )
 def test_wrong_open_field_is_named(field, value, says):
@@ -75,7 +103,7 @@ def test_wrong_open_field_is_named(field, value, says):
     "gain", ["0", "-1", "NaN", "Infinity", "1e999", "true", '"2"', "1" + "0" * 400]
 )
 def test_gain_must_be_a_positive_number(gain):
-    payload = f'{{"model":"{SHA}","classes":10,"t_max":4,"gain":{gain}}}'.encode()
+    payload = f'{{"model":"{SHA}","classes":10,"t_max":4,"gain":{gain},"max_ahead":1}}'.encode()
     with pytest.raises(ProtocolError, match=r"gain|valid JSON"):
         Opened.from_bytes(payload)
 
@@ -118,7 +146,7 @@ def test_any_value_in_an_opened_field_gives_only_protocol_errors(field, value):
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_give_only_protocol_errors(payload):
-    for kind in (Open, Opened, Refusal):
+    for kind in (Open, Opened, Drain, Refusal):
         with pytest.raises(ProtocolError):
             kind.from_bytes(payload)
 
@@ -133,6 +161,20 @@ def test_refusal_becomes_short_printable_lines(kind, message, hint):
 
 def test_refusal_raises_the_error_of_its_type():
     protocol = Refusal("ProtocolError", "a", "b").error()
-    other = Refusal("RuntimeError", "a", "b").error()
+    other = Refusal("RuntimeError", "a", "b", "INTERNAL").error()
     assert (type(protocol), protocol.message, protocol.hint) == (ProtocolError, "a", "b")
-    assert type(other) is BridgeError
+    assert protocol.status == "INVALID_ARGUMENT"
+    assert (type(other), other.status) == (BridgeError, "INTERNAL")
+
+
+def test_refusal_of_an_error_carries_its_status():
+    busy = BridgeError("a", "b", "RESOURCE_EXHAUSTED")
+    assert Refusal.of(busy) == Refusal("BridgeError", "a", "b", "RESOURCE_EXHAUSTED")
+    assert Refusal.of(ConfigError("a")) == Refusal("ConfigError", "a", "", "INVALID_ARGUMENT")
+    assert pickle.loads(pickle.dumps(busy)).status == "RESOURCE_EXHAUSTED"
+
+
+@pytest.mark.parametrize("status", ["", "internal", "A" * 31])
+def test_a_refusal_without_a_grpc_status_is_refused(status):
+    with pytest.raises(ProtocolError, match="ERROR: status is"):
+        Refusal.from_bytes(Refusal("BridgeError", "a", "b", status).to_bytes())

@@ -1,9 +1,10 @@
-"""How fast is an exchange over our bridge beside a bare gRPC asyncio stream of the same sizes?
+"""How fast is an exchange over our bridge beside a bare gRPC asyncio stream of the same sizes, and how
+much of a tail's own throughput is left when 64 sessions share it (`bridge_load`)?
 
 Both servers run in processes of their own. Rounds of ours and of the baseline alternate, so that a
 change in the machine's load meets both; the figure is the median over all exchanges.
 
-Run it alone with `python benchmarks/bridge.py`.
+Run it alone with `python -m benchmarks.bridge`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from benchmarks.bridge_load import measure
+from neucodex_lava.errors import ConfigError
+from neucodex_lava.progress import Progress, silent
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CODE_SHAPE = (1, 2, 2)  # ResNet-18 cut at SP7 on 32x32 images: 4 bits a timestep
@@ -54,16 +59,36 @@ class EchoTail:
         return None, self._sums
 
 
-def run(exchanges: int = 4000, rounds: int = 10) -> dict[str, Any]:
-    """Time single exchanges.
+CASES = ("echo_p50", "throughput_64")
+
+
+def run(*, cases: Sequence[str] = CASES, progress: Progress = silent) -> dict[str, Any]:
+    """Measure the cases.
+
+    Returns:
+        `{"name": "bridge", "cases": [{"case", "ours_s", "baseline", "baseline_s", "ratio", ...}]}`
+        with ratio = baseline / ours; times in seconds, sizes in bytes.
+
+    Raises:
+        ConfigError: an unknown case.
+    """
+    measures: dict[str, Callable[[], dict[str, Any]]] = {"echo_p50": echo, "throughput_64": measure}
+    found: list[dict[str, Any]] = []
+    for done, name in enumerate(cases):
+        progress("bench bridge", done, len(cases))
+        if name not in measures:
+            raise ConfigError(f"no benchmark case '{name}'", f"cases: {', '.join(CASES)}")
+        found.append(measures[name]())
+    progress("bench bridge", len(cases), len(cases))
+    return {"name": "bridge", "cases": found}
+
+
+def echo(exchanges: int = 4000, rounds: int = 10) -> dict[str, Any]:
+    """The case ``echo_p50``: single exchanges.
 
     Args:
         exchanges: how many are timed on each side, over all rounds.
         rounds: how often ours and the baseline take turns.
-
-    Returns:
-        `{"name": "bridge", "cases": [{"case": "echo_p50", "ours_s", "baseline", "baseline_s",
-        "ratio", ...}]}` with ratio = baseline / ours; p50 and p90 in seconds, sizes in bytes.
     """
     from host_bridge import EdgeClient
     from host_bridge.messages import HEADER_BYTES
@@ -88,18 +113,17 @@ def run(exchanges: int = 4000, rounds: int = 10) -> dict[str, Any]:
             theirs += runner.run(stream.exchange(per_round, up, down))
         runner.run(stream.close())
     ours_s, baseline_s = statistics.median(ours), statistics.median(theirs)
-    case = {
+    return {
         "case": "echo_p50",
         "ours_s": ours_s,
         "baseline": BASELINE,
         "baseline_s": baseline_s,
         "ratio": baseline_s / ours_s,
-        "ours_p90_s": float(np.quantile(ours, 0.9)),
-        "baseline_p90_s": float(np.quantile(theirs, 0.9)),
+        "ours_p99_s": float(np.quantile(ours, 0.99)),
+        "baseline_p99_s": float(np.quantile(theirs, 0.99)),
         "exchanges": len(ours),
         "message_bytes": [up, down],
     }
-    return {"name": "bridge", "cases": [case]}
 
 
 def _ours(client: Any, exchanges: int) -> list[float]:
@@ -164,12 +188,12 @@ class _Runner:
 
 @contextmanager
 def _server(which: str) -> Generator[str, None, None]:
-    paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(
-        [sys.executable, __file__, "--serve", which],
+        [sys.executable, "-m", "benchmarks.bridge", "--serve", which],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     try:
         assert process.stdout is not None
@@ -220,5 +244,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         _serve(sys.argv[2])
     else:
-        sys.path.insert(0, str(REPOSITORY))
         print(json.dumps(run(), indent=2))

@@ -1,0 +1,187 @@
+"""Many sessions at once: a server's throughput against its tail run offline, and latency against load.
+
+The server and the sessions that load it run in processes of their own. ``neucodex bench bridge`` calls
+`measure`; ``python -m benchmarks.bridge_load --plot FILE.svg`` draws latency against load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load_sessions import RATE, Job
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SESSIONS = 64
+WIDTH = 0.5
+"""Of the ResNet-18 whose tail after SP3 is served: 32x32 images, T = 2, codes of 8 x 8 x 8 bits."""
+MODEL = "0123456789abcdef" * 4
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+LOADS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0)
+
+
+def make_net(width: float = WIDTH) -> Any:
+    """A seeded network whose nodes fire as a trained one's do, cut at SP3."""
+    from benchmarks.networks import Spec, build
+
+    spec = Spec(bits=4, split=3, channels=8, stride=2, width=width)
+    return build(spec, calibration=8).net
+
+
+def offline_steps_per_s(width: float = WIDTH, seconds: float = 2.0) -> dict[int, float]:
+    """Timesteps a second of the same tail without a bridge, by batch size.
+
+    Whole samples at a time (all timesteps in one call, which a server cannot do), torch on all cores.
+    """
+    import torch
+
+    from neucodex_lava.cloud.executor import Executor
+
+    net = make_net(width)
+    executor = Executor(net, start=net.cut)
+    found: dict[int, float] = {}
+    for batch in BATCHES:
+        x = (torch.rand(net.timesteps, batch, *net.code_shape) < RATE).to(torch.uint8)
+        executor.advance(executor.initial_state(), x)
+        best, spent = float("inf"), 0.0
+        while spent < seconds:
+            began = time.perf_counter()
+            executor.advance(executor.initial_state(), x)
+            took = time.perf_counter() - began
+            best, spent = min(best, took), spent + took
+        found[batch] = batch * net.timesteps / best
+    return found
+
+
+@contextmanager
+def served(width: float = WIDTH) -> Generator[Job, None, None]:
+    """A server of that tail in a process of its own; gives a job to load it with."""
+    with _child("bridge_load", "--serve", str(width)) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError("the benchmark's server did not start")
+        ready = json.loads(line)
+        shape = tuple(ready["code_shape"])
+        yield Job(ready["address"], MODEL, shape, ready["t_max"], SESSIONS, 1.0)
+
+
+def load(job: Job) -> dict[str, Any]:
+    """Load a server from a process of its own."""
+    with _child("load_sessions", job.to_json()) as process:
+        out, _ = process.communicate(timeout=job.seconds + 120)
+    if not out:
+        raise RuntimeError("the benchmark's sessions ended without a result")
+    return json.loads(out)
+
+
+def measure(sessions: int = SESSIONS, seconds: float = 5.0, width: float = WIDTH) -> dict[str, Any]:
+    """The case ``throughput_64``: seconds a timestep through the bridge against offline."""
+    offline = offline_steps_per_s(width)
+    best = max(offline, key=lambda batch: offline[batch])
+    with served(width) as job:
+        load(replace(job, sessions=sessions))  # warm-up, not counted
+        found = load(replace(job, sessions=sessions, seconds=seconds))
+    return {
+        "case": f"throughput_{sessions}",
+        "ours": f"ResNet-18 x{width:g} after SP3, {sessions} sessions over a socket",
+        "ours_s": 1 / found["steps_per_s"],
+        "baseline": f"the same tail offline, whole samples in batches of {best}",
+        "baseline_s": 1 / offline[best],
+        "ratio": found["steps_per_s"] / offline[best],
+        "offline_steps_per_s": {str(batch): speed for batch, speed in offline.items()},
+        **found,
+    }
+
+
+def latency_against_load(seconds: float = 8.0, width: float = WIDTH) -> dict[str, Any]:
+    """Latency, refusals and throughput at parts and multiples of what the server can do."""
+    with served(width) as job:
+        load(job)
+        capacity = load(replace(job, seconds=seconds))["steps_per_s"] / job.t_max
+        many = replace(job, sessions=512, seconds=seconds)
+        rows = [{"load": part} | load(replace(many, rate=part * capacity)) for part in LOADS]
+    return {"capacity_samples_per_s": capacity, "rows": rows}
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    """Draw what `latency_against_load` found."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    rows, capacity = found["rows"], found["capacity_samples_per_s"]
+    loads = [row["load"] for row in rows]
+    figure, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(6, 5), layout="constrained")
+    for name, label in (("p50_s", "median"), ("p99_s", "99 %")):
+        top.plot(loads, [1e3 * row[name] for row in rows], "o-", label=label)
+    top.set(yscale="log", ylabel="latency of a timestep, ms", title="Measured on loopback")
+    top.legend()
+    answered = [row["samples"] / row["seconds"] / capacity for row in rows]
+    lost = [row["refused"] + row["unsent"] for row in rows]
+    offered = [row["samples"] + n for row, n in zip(rows, lost, strict=True)]
+    bottom.plot(loads, answered, "o-", label="answered, of capacity")
+    shares = [n / max(all_of_them, 1) for n, all_of_them in zip(lost, offered, strict=True)]
+    bottom.plot(loads, shares, "s--", label="refused, of offered")
+    bottom.set(xlabel="samples offered, in parts of capacity", ylabel="share")
+    bottom.legend()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+@contextmanager
+def _child(module: str, *arguments: str) -> Generator[subprocess.Popen[str], None, None]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{module}", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _serve(width: float) -> None:
+    from host_bridge import serve_forever
+    from neucodex_lava.cloud.tail import TorchTail
+
+    tail = TorchTail(make_net(width), MODEL, 1.0)
+
+    def listening(host: str, port: int) -> None:
+        ready = {"address": f"{host}:{port}", "code_shape": tail.code_shape, "t_max": tail.t_max}
+        print(json.dumps(ready), flush=True)
+
+    serve_forever(tail, port=0, on_listening=listening)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--plot", type=Path, help="draw latency against load into this file")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each load")
+    arguments = parser.parse_args()
+    if arguments.serve:
+        _serve(arguments.serve)
+        return
+    found = latency_against_load(arguments.seconds)
+    if arguments.plot:
+        plot(found, arguments.plot)
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    _main()

@@ -8,10 +8,10 @@ JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 4 ? n : 4 )))
 # Further arguments: make test ARGS="-k exits", make demo ARGS="--out /tmp/demo"
 ARGS ?=
 
-.PHONY: help setup demo test fuzz crosscheck peers lint format types imports check docs bench verified cost release lock build clean distclean
+.PHONY: help setup demo test fuzz crosscheck cloud-check peers lint format types imports check docs bench verified cost release lock build clean distclean
 
 help: ## what can be made
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## prepare .venv (uv, Python 3.10, locked packages); nothing to do the second time
 	@scripts/setup.sh
@@ -24,6 +24,9 @@ test: setup ## all tests
 
 crosscheck: setup ## our counts against Sinabs's and NeuroBench's, in .venv-crosscheck
 	@scripts/crosscheck.sh -q $(ARGS)
+
+cloud-check: setup ## the cloud's end on a newer Python and torch, without Lava, in .venv-cloud
+	@scripts/cloud.sh -q $(ARGS)
 
 peers: setup ## .venv-peers: snnTorch and SpikingJelly, for neucodex bench train
 	@scripts/peers.sh
@@ -63,7 +66,7 @@ cost: setup ## measure cost against SynOps and draw docs/cost.svg
 release: setup ## RUNS=runs/NAME: finished runs become released bundles (docs/reproduce.md)
 	@scripts/release.sh $(RUNS)
 
-lock: setup ## write requirements.lock and those of crosscheck and peers anew
+lock: setup ## write requirements.lock and those of crosscheck, peers and cloud anew
 	@scripts/lock.sh
 
 build: setup ## the wheel, into dist/
@@ -73,5 +76,5 @@ clean: ## remove caches and build output
 	@rm -rf build dist docs/_build .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
 	@find . -path "./.venv*" -prune -o -path ./.tools -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
-distclean: clean ## remove .venv, .venv-crosscheck, .venv-peers and .tools as well
-	@rm -rf .venv .venv-crosscheck .venv-peers .tools
+distclean: clean ## remove .venv, .venv-*, and .tools as well
+	@rm -rf .venv .venv-crosscheck .venv-cloud .venv-peers .tools

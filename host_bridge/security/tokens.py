@@ -32,6 +32,11 @@ def check_token(token: str) -> str:
     return token
 
 
+def read_token(path: Path) -> str:
+    """An edge's token from its file; `ConfigError` when it cannot be read or is none."""
+    return check_token(read_file(path, "token", secret=True).decode("utf-8", "replace").strip())
+
+
 def token_line(name: str, token: str) -> str:
     """The line of a server's token file that lets `token` in as `name`."""
     line = f"{name}:{hashlib.sha256(check_token(token).encode()).hexdigest()}"

@@ -1,18 +1,25 @@
-"""The cloud tail as the host bridge takes it: one sample's state, one timestep at a time."""
+"""The cloud tail as the host bridge takes it: one timestep of one sample, or of many together."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from neucodex_lava.cloud.executor import Executor, State
+from neucodex_lava.cloud.executor import Executor
+from neucodex_lava.cloud.rows import StateRows
 from neucodex_lava.errors import NetError
 from neucodex_lava.integer_net import IntegerNet, Shape
 
 
 class TorchTail:
-    """Runs the part of a net after its cut; satisfies `host_bridge.Tail`.
+    """Runs the part of a net after its cut; satisfies `host_bridge.Tail` and its `BatchTail`.
+
+    A sample's state is a row of float32 on the device (`StateRows`), its own alone: it is freed with
+    the last reference to it, whatever batches it has been in.
 
     Args:
         net: the whole network, cut where the code leaves the edge; or the tail alone, cut at 0.
@@ -20,6 +27,9 @@ class TorchTail:
             of a base that is cut.
         gain: the readout's gain, by which the edge turns running sums into logits.
         device: torch device.
+
+    Attributes:
+        best_batch: samples in a batch that suit the device; the result does not depend on it.
     """
 
     def __init__(self, net: IntegerNet, model: str, gain: float, device: str = "cpu") -> None:
@@ -37,14 +47,34 @@ class TorchTail:
         self.classes = net.last.size
         self.t_max = net.timesteps
         self._executor = Executor(net, start=net.cut, device=device)
+        self._rows = StateRows(self._executor)
+        self.best_batch = self._executor.batch_size(timesteps=1)
 
-    def new_state(self) -> State:
+    def new_state(self) -> Tensor:
         """State at the start of a sample."""
-        return self._executor.initial_state()
+        return self._rows.initial.clone()
 
-    def step(self, state: object, code: NDArray[np.uint8]) -> tuple[State, NDArray[np.int64]]:
+    def step(self, state: Tensor, code: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.int64]]:
         """One timestep: code (C, H, W) in, new state and running sums S_t (K,) out."""
-        x = torch.from_numpy(np.ascontiguousarray(code))[None, None]
-        new_state, traces = self._executor.advance(state, x)  # type: ignore[arg-type]
+        rows, sums = self._advance(state[None], code[None])
+        return rows[0], sums[0]
+
+    def step_batch(
+        self, states: Sequence[Tensor], codes: NDArray[np.uint8]
+    ) -> tuple[list[Tensor], NDArray[np.int64]]:
+        """One timestep of N samples, each at its own: codes (N, C, H, W), sums (N, K).
+
+        The states given are left as they were.
+
+        Raises:
+            OverflowInRunError: a synaptic sum of one of the samples left the 24-bit range.
+        """
+        rows, sums = self._advance(torch.stack(list(states)), codes)
+        # Copied: a view would keep the whole batch alive as long as its slowest sample.
+        return [row.clone() for row in rows.unbind()], sums
+
+    def _advance(self, rows: Tensor, codes: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.int64]]:
+        x = torch.from_numpy(np.ascontiguousarray(codes))[None]
+        state, traces = self._executor.advance(self._rows.read(rows), x)
         assert traces.sums is not None
-        return new_state, traces.sums[0, 0].cpu().numpy()
+        return self._rows.write(state), traces.sums[0].cpu().numpy()

@@ -20,6 +20,7 @@ import tyro
 
 from neucodex_lava.cli.bridge import Infer, Serve
 from neucodex_lava.cli.calibration import Calibrate
+from neucodex_lava.cli.certs import Certs
 from neucodex_lava.cli.evaluation import Demo, Energy, Evaluate, Report, Sweep
 from neucodex_lava.cli.machine import Bench, Doctor
 from neucodex_lava.cli.reproduce import Reproduce
@@ -38,6 +39,7 @@ COMMANDS: dict[str, type[Any]] = {
     "simulate": Simulate,
     "serve": Serve,
     "infer": Infer,
+    "certs": Certs,
     "evaluate": Evaluate,
     "sweep": Sweep,
     "energy": Energy,

@@ -110,6 +110,18 @@ def test_unknown_codec_and_misfit_bits_are_refused():
         pack(code, 9)
 
 
-def test_table_is_keyed_by_the_codecs_own_ids():
-    assert {number: codec.id for number, codec in CODECS.items()} == {1: 1, 2: 2}
+def test_codec_numbers_and_names_are_those_of_the_wire():
+    assert {number: (codec.id, codec.name) for number, codec in CODECS.items()} == {
+        1: (1, "bit-packed"),
+        2: (2, "graded"),
+        3: (3, "zstd"),
+        4: (4, "ans"),
+        5: (5, "addresses"),
+        6: (6, "ans-conditioned"),
+    }
     assert [codec_for(bits).name for bits in (1, 2, 8)] == ["bit-packed", "graded", "graded"]
+
+
+def test_codecs_of_sessions_are_not_for_the_plain_functions():
+    with pytest.raises(ProtocolError, match="codec zstd is for a `Coder` and a `Decoder`"):
+        unpack(b"\x00", (1, 1, 1), 1, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from host_bridge.client.client import EdgeClient, StepReply
+from host_bridge.client.client import EdgeClient
+from host_bridge.client.log import LinkCounts, StepReply
 
-__all__ = ["EdgeClient", "StepReply"]
+__all__ = ["EdgeClient", "LinkCounts", "StepReply"]

@@ -22,7 +22,12 @@ PATH = "/neucodex.v1.Bridge/Infer"
 
 def edge(address, tail, timeout_s=5.0):
     return EdgeClient(
-        address, model=tail.model, code_shape=tail.code_shape, t_max=4, timeout_s=timeout_s
+        address,
+        model=tail.model,
+        code_shape=tail.code_shape,
+        t_max=4,
+        timeout_s=timeout_s,
+        patience_s=0.0,
     )
 
 

@@ -135,7 +135,7 @@ def server_process() -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def client_of(address):
-    return EdgeClient(address, model="a" * 64, code_shape=(1, 2, 2), t_max=4)
+    return EdgeClient(address, model="a" * 64, code_shape=(1, 2, 2), t_max=4, patience_s=0.0)
 
 
 ONES = np.ones((1, 2, 2), np.uint8)

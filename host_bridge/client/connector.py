@@ -1,0 +1,310 @@
+"""Getting a session onto a server: which one, how often it is tried, and how long it is left alone."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, TimeoutError
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pybreaker import CircuitBreaker, CircuitBreakerError
+from tenacity import RetryCallState, Retrying, sleep_using_event, wait_random_exponential
+from uhashring import HashRing
+
+from host_bridge.client.channels import MAX_REPLY_PAYLOAD, Channels
+from host_bridge.client.faults import Setback, refused
+from host_bridge.client.stream import Stream
+from host_bridge.handshake import Open, Opened, Refusal
+from host_bridge.messages import DAMAGED, Kind, Message, decode, encode
+from neucodex_lava.errors import BridgeError, ProtocolError
+
+FIRST_WAIT_S: Final = 0.05
+LONGEST_WAIT_S: Final = 2.0
+"""Waits before tries are drawn evenly from 0 to a limit that doubles from the first to the longest."""
+
+BREAKS_AFTER: Final = 5
+LEFT_ALONE_S: Final = 3.0
+"""A server that failed that often in a row is left alone for that long, in seconds."""
+
+_OPENING_S: Final = 1.0
+_MAX_EPOCH: Final = 0xFFFF
+_LAST_WORDS_S: Final = 0.5
+_SESSION_HEADER: Final = "neucodex-session"
+
+
+@dataclass(frozen=True, eq=False)
+class Connected:
+    """A session on a server.
+
+    Args:
+        stream: after OPENED.
+        opened: what the server said.
+        session, epoch: that its messages carry.
+    """
+
+    stream: Stream
+    opened: Opened
+    session: int
+    epoch: int
+
+
+class Connector:
+    """Opens the session, again and again if need be, in the caller's thread or in its own.
+
+    Servers are tried in the order of a hash ring on the session's number, so that the sessions of one
+    that is down spread over the others.
+
+    Args:
+        targets: host:port of each server.
+        hello: what every OPEN says.
+        channels: where connections come from.
+        timeout_s: longest wait for any one answer, in seconds.
+    """
+
+    def __init__(
+        self, targets: Sequence[str], hello: Open, channels: Channels, timeout_s: float
+    ) -> None:
+        self.last_error: BridgeError | None = None
+        self._hello, self._channels, self._timeout_s = hello, channels, timeout_s
+        self._session, self._epoch = secrets.randbits(64), -1
+        ring: Any = HashRing(list(targets))
+        nodes = ring.range(_digits(self._session), size=len(targets), unique=True)
+        self._targets: list[str] = [node["nodename"] for node in nodes]
+        self._breakers = {
+            target: CircuitBreaker(
+                fail_max=BREAKS_AFTER,
+                reset_timeout=LEFT_ALONE_S,
+                exclude=[lambda error: not isinstance(error, Setback)],
+                throw_new_error_on_trip=False,
+            )
+            for target in targets
+        }
+        self._not_before = dict.fromkeys(targets, -math.inf)
+        self._was_open = False
+        self._opening: Stream | None = None
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._found: Future[Connected] = Future()
+
+    @property
+    def target(self) -> str:
+        """The server that comes first on the ring."""
+        return self._targets[0]
+
+    def connect(self, patience_s: float) -> Connected:
+        """Open the session for the first time.
+
+        Args:
+            patience_s: for how long a server is asked again that says when it may be, in seconds.
+                Any other is tried for a second.
+
+        Raises:
+            Setback: it did not come about.
+            BridgeError: refused for good.
+        """
+
+        def enough(state: RetryCallState) -> bool:
+            setback = _setback(state)
+            asked = setback is not None and setback.retry_after_s > 0
+            limit_s = patience_s if asked else min(_OPENING_S, patience_s)
+            return (state.seconds_since_start or 0.0) + state.upcoming_sleep > limit_s
+
+        return Retrying(
+            retry=_is_setback, wait=_wait, stop=enough, sleep=self._sleep, reraise=True
+        )(self._try_each)
+
+    def start(self, first_wait_s: float = 0.0) -> None:
+        """Begin to connect in the background, for as long as it takes; `result` has the outcome.
+
+        Args:
+            first_wait_s: upper limit of the wait before the first try, in seconds.
+        """
+        if self._thread is not None:
+            return
+        self._found = Future()
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(self._found, first_wait_s),
+            name="neucodex-connect",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def result(self, within_s: float) -> Connected | None:
+        """The session, once it is open again; None when it is not by then.
+
+        Raises:
+            BridgeError: refused for good.
+        """
+        self.start()
+        try:
+            found = self._found.result(None if within_s == math.inf else max(0.0, within_s))
+        except TimeoutError:
+            return None
+        except BaseException:
+            self._thread = None
+            raise
+        self._thread = None
+        return found
+
+    def avoid(self, target: str, seconds: float) -> None:
+        """Do not ask a server for that long."""
+        self._not_before[target] = time.monotonic() + seconds
+
+    def explain(self, error: BridgeError) -> BridgeError:
+        """The same error, or what TLS has to do with it."""
+        if error.status != "UNAVAILABLE" or self._was_open:
+            return error
+        return self._channels.explain(self.target) or error
+
+    def stop(self) -> None:
+        """Give up what is under way; may be called again."""
+        self._stopped.set()
+        if (opening := self._opening) is not None:
+            opening.abandon()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+            if self._found.exception() is None:
+                self._found.result().stream.abandon()
+
+    def _run(self, found: Future[Connected], first_wait_s: float) -> None:
+        try:
+            if first_wait_s:
+                self._sleep(secrets.SystemRandom().uniform(0.0, first_wait_s))
+            retrying = Retrying(
+                retry=_is_setback,
+                wait=_wait,
+                stop=lambda _: self._stopped.is_set(),
+                sleep=self._sleep,
+                reraise=True,
+            )
+            found.set_result(retrying(self._try_each))
+        except BaseException as error:
+            found.set_exception(error)
+
+    def _sleep(self, seconds: float) -> None:
+        sleep_using_event(self._stopped)(seconds)
+
+    def _try_each(self) -> Connected:
+        """Ask each server once, but those that are to be left alone."""
+        last: Setback | None = None
+        for target in self._targets:
+            if time.monotonic() < self._not_before[target]:
+                continue
+            try:
+                return self._breakers[target].call(self._open, target)
+            except CircuitBreakerError:
+                continue
+            except Setback as setback:
+                last, self.last_error = setback, setback.error
+                if setback.retry_after_s:
+                    self.avoid(target, setback.retry_after_s)
+        error = (
+            last.error
+            if last is not None
+            else self.last_error
+            or BridgeError(
+                f"the cloud server at {self.target} asks to be left alone", status="UNAVAILABLE"
+            )
+        )
+        soonest_s = min(self._not_before.values()) - time.monotonic()
+        raise Setback(error, max(0.0, soonest_s))
+
+    def _open(self, target: str) -> Connected:
+        self._epoch += 1
+        if self._epoch > _MAX_EPOCH:
+            self._session, self._epoch = secrets.randbits(64), 0
+        stream = Stream(
+            self._channels,
+            target,
+            self._timeout_s,
+            ((_SESSION_HEADER, _digits(self._session)),),
+            was_open=self._was_open,
+        )
+        self._opening = stream
+        try:
+            if self._stopped.is_set():
+                raise Setback(BridgeError("the session was closed", status="CANCELLED"))
+            payload = self._hello.to_bytes()
+            stream.send(encode(Message(Kind.OPEN, self._session, self._epoch, payload=payload)))
+            opened = self._read_opened(stream)
+        except BaseException:
+            stream.abandon()
+            raise
+        finally:
+            self._opening = None
+        self._was_open = True
+        return Connected(stream, opened, self._session, self._epoch)
+
+    def _read_opened(self, stream: Stream) -> Opened:
+        raw = stream.receive()
+        assert raw is not None, "no limit was set"
+        message = hear(stream, raw)
+        expected = (Kind.OPENED, self._session, self._epoch)
+        if (message.kind, message.session, message.epoch) != expected:
+            raise ProtocolError(
+                f"the cloud server answered {message.kind.name} for sample {message.sample} timestep "
+                f"{message.timestep}, expected OPENED"
+            )
+        opened = Opened.from_bytes(message.payload)
+        if opened.model != self._hello.model:
+            raise ProtocolError("the server answered for another bundle than it was asked for")
+        return opened
+
+
+def hear(stream: Stream, raw: bytes) -> Message:
+    """Decode what a server said.
+
+    Raises:
+        Setback: damaged on its way, or an ERROR that another try may mend.
+        BridgeError: an ERROR for good, or a malformed message.
+    """
+    try:
+        message = decode(raw, MAX_REPLY_PAYLOAD)
+    except ProtocolError as error:
+        if error.status == DAMAGED:
+            raise Setback(error) from error
+        raise
+    if message.kind is not Kind.ERROR:
+        return message
+    error = Refusal.from_bytes(message.payload).error()
+    raise refused(error, _asked_to_wait_s(stream, error))
+
+
+def _asked_to_wait_s(stream: Stream, error: BridgeError) -> float:
+    # The server says it at the end of the call, after the ERROR.
+    if error.status != "RESOURCE_EXHAUSTED":
+        return 0.0
+    try:
+        stream.receive(_LAST_WORDS_S)
+    except Setback as end:
+        return end.retry_after_s
+    except BridgeError:
+        pass
+    return 0.0
+
+
+def _digits(session: int) -> str:
+    return f"{session:016x}"
+
+
+def _setback(state: RetryCallState) -> Setback | None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error if isinstance(error, Setback) else None
+
+
+def _is_setback(state: RetryCallState) -> bool:
+    return _setback(state) is not None
+
+
+_BACKOFF: Final = wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
+
+
+def _wait(state: RetryCallState) -> float:
+    setback = _setback(state)
+    return max(_BACKOFF(state), setback.retry_after_s if setback is not None else 0.0)

@@ -1,0 +1,87 @@
+"""The running sample, as the edge keeps it: all that a server needs to take it up again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from host_bridge.codecs import Code
+
+
+@dataclass(frozen=True)
+class StepReply:
+    """What one timestep brought back and cost.
+
+    Args:
+        sums: running sums S_t, int64, shape (classes,).
+        roundtrip_s: from before the code was packed to after the sums were read, in seconds.
+        cloud_s: the server's own part of it (reading the code and the tail's step), in seconds.
+        payload_bits: the coded spikes alone, in whole bytes, as bits.
+        wire_bytes: both messages together, *modelled* from their sizes by `messages.wire_bytes`:
+            with our headers and gRPC's and HTTP/2's framing, without TCP/IP and pings; what a broken
+            link made us send again is not in it (`EdgeClient.counts` has it).
+        timestep: t, from 1.
+    """
+
+    sums: npt.NDArray[np.int64]
+    roundtrip_s: float
+    cloud_s: float
+    payload_bits: int
+    wire_bytes: int
+    timestep: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """One timestep's code as it is sent, the first time and again.
+
+    Args:
+        codec: the codec's id.
+        payload: the coded spikes.
+        began: `time.perf_counter()` before they were coded.
+    """
+
+    codec: int
+    payload: bytes
+    began: float = field(default_factory=time.perf_counter)
+
+
+@dataclass
+class SampleLog:
+    """Z_1..Z_t and what the cloud made of them.
+
+    Args:
+        number: of the sample within the session.
+        codes: written so far, Z_1 first.
+        replies: known so far, of timestep 1 first.
+        read: how many of them the caller has taken.
+        previous: the code of the latest timestep, for codecs that are conditioned on it.
+    """
+
+    number: int
+    codes: list[Written] = field(default_factory=list)
+    replies: list[StepReply] = field(default_factory=list)
+    read: int = 0
+    previous: Code | None = None
+
+
+@dataclass
+class LinkCounts:
+    """What a session met on the way; a fault-free run has zeros but for `codes`.
+
+    Args:
+        codes: CODEs sent, with those sent again.
+        replayed: of these, sent again to a server that had lost the session.
+        reconnects: times the session was taken up again.
+        busy: CODEs that a server did not take.
+        ignored: answers that were duplicates or came too late.
+    """
+
+    codes: int = 0
+    replayed: int = 0
+    reconnects: int = 0
+    busy: int = 0
+    ignored: int = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neucodex_lava.cli.main import COMMANDS, parse
+from neucodex_lava.cli.main import COMMANDS, parse, run
 from neucodex_lava.errors import ConfigError
 
 VERBS = (
@@ -23,13 +23,15 @@ def neucodex(*args: str | Path, cwd: Path | None = None) -> subprocess.Completed
     )
 
 
-def test_every_verb_has_help_that_teaches() -> None:
+def test_every_verb_has_help_that_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(VERBS.split()) | {"doctor", "bench"} == set(COMMANDS)
     for verb in COMMANDS:
-        done = neucodex(verb, "--help")
-        assert done.returncode == 0, verb
-        assert "--json" in done.stdout
-        assert done.stderr == ""
+        with pytest.raises(SystemExit) as stop:
+            run([verb, "--help"])
+        assert stop.value.code == 0, verb
+        told = capsys.readouterr()
+        assert "--json" in told.out
+        assert told.err == ""
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -91,15 +93,30 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_mistake_is_one_clear_line_and_status_2(case: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_clear_line_and_status_2(
+    case: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args, expected = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    assert run(args) == 2
+    told = capsys.readouterr()
+    assert expected in told.err
+    assert told.err.count("\n") == 1, told.err
+    assert told.err.startswith("neucodex: ")
+    assert told.out == ""
+    assert list(tmp_path.iterdir()) == [], "nothing half-written"
+
+
+@pytest.mark.parametrize("case", ["unknown verb", "no run"])
+def test_a_mistake_ends_the_process_with_status_2(case: str, tmp_path: Path) -> None:
     args, expected = BAD[case]
     done = neucodex(*args, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
     assert expected in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("neucodex: ")
-    assert done.stdout == ""
-    assert list(tmp_path.iterdir()) == [], "nothing half-written"
 
 
 @pytest.mark.parametrize("case", ["unknown option", "unknown dataset", "no bundle"])

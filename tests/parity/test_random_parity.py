@@ -6,6 +6,7 @@ or fires, every backend must fail the run instead.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +42,7 @@ many = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-few = settings(many, max_examples=12)
+few = settings(many, max_examples=int(os.environ.get("NEUCODEX_LAVA_EXAMPLES", "8")))
 
 
 def assert_same(expected: Expected, run: Callable[[], Found]) -> None:

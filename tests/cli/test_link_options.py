@@ -1,0 +1,46 @@
+"""--link PRESET, and numbers of one's own in its place."""
+
+import pytest
+
+from neucodex_lava.cli.main import parse, run
+from neucodex_lava.evaluation.place.placement import LinkPrices
+
+
+def costs(*args: str) -> LinkPrices:
+    return parse(["infer", "BUNDLE", *args]).costs()
+
+
+def test_the_papers_link_is_the_default() -> None:
+    assert costs() == costs("--link", "paper")
+    assert costs().link.message_s == LinkPrices().link.message_s == 0.01
+    assert costs().link.bit_s == pytest.approx(LinkPrices().link.bit_s)
+    assert (costs().link.message_j, costs().link.bit_j) == (0, 0)
+
+
+def test_a_preset_gives_all_four_numbers() -> None:
+    lora = costs("--link", "lora").link
+    assert lora.message_s == 1.0
+    assert lora.bit_s == pytest.approx(1 / 5470)
+    assert (lora.message_j, lora.bit_j) == (3e-3, 17.5e-6)
+
+
+def test_numbers_of_ones_own_go_before_the_presets() -> None:
+    own = costs("--link", "lora", "--link-ms", "20", "--link-mbit-s", "2", "--link-mj", "0.5").link
+    assert (own.message_s, own.message_j, own.bit_j) == (0.02, 0.5e-3, 17.5e-6)
+    assert own.bit_s == pytest.approx(0.5e-6)
+    assert costs("--link-nj-bit", "7").link.bit_j == pytest.approx(7e-9)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--link", "pigeon"], "unknown link 'pigeon'"),
+        (["--link-mbit-s", "0"], "--link-mbit-s 0.0 is not above 0"),
+        (["--link-ms", "-1"], "--link-ms -1.0 is below 0"),
+    ],
+)
+def test_what_is_no_link_is_said_in_one_line(
+    args: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["infer", "netx_exports/resnet-small-digits/sp1", *args]) == 2
+    assert says in capsys.readouterr().err

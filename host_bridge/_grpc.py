@@ -19,6 +19,12 @@ COMMON_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.enable_http_proxy", 0),
     # Two servers on one port would share its sessions silently.
     ("grpc.so_reuseport", 0),
+    # Both sides ask an idle connection whether it lives, and allow the other to ask that often: a peer
+    # that lost its power says no goodbye.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 
 

@@ -11,12 +11,11 @@ from typing import Final
 from host_bridge._grpc import library_versions
 from host_bridge.address import parse_address
 from host_bridge.client.channels import Channels
-from host_bridge.client.connector import FIRST_WAIT_S, LONGEST_WAIT_S, Connector
-from host_bridge.client.exchange import Exchange
-from host_bridge.client.faults import Setback
+from host_bridge.client.connector import Connector
+from host_bridge.client.link import SessionLink
 from host_bridge.client.log import LinkCounts, SampleLog, StepReply, Written
-from host_bridge.codecs import Code, Shape, check_shape, codec_for
-from host_bridge.handshake import Open, Opened
+from host_bridge.codecs import Code, Coder, Shape, Tables, check_shape
+from host_bridge.handshake import Open
 from host_bridge.messages import MAX_TIMESTEPS
 from host_bridge.security import ClientSecurity
 from neucodex_lava.errors import BridgeError, ConfigError, ProtocolError
@@ -51,13 +50,9 @@ class EdgeClient:
             that is an error, in seconds; 0 makes every loss one.
         targets: several servers of the same bundle; a hash ring on the session's number picks.
         deadline_ms: a code that waited longer for its turn on the server is not run; 0 for none.
+        coding, codec, link_rate_bps: how codes are written, as `codecs.Coder` takes them.
         security: what to trust and to show; by default a plain channel and no token.
         channels: connections shared with other clients of this process; else its own.
-
-    Attributes:
-        classes: length of the running sums; 0 before the session is open.
-        gain: the readout's gain: y(t) = S_t / (gain * t).
-        counts: what the session met on the way.
 
     Raises:
         ConfigError: a malformed target or an argument out of range.
@@ -75,6 +70,9 @@ class EdgeClient:
         patience_s: float = DEFAULT_PATIENCE_S,
         targets: Sequence[str] = (),
         deadline_ms: int = 0,
+        coding: Tables | None = None,
+        codec: str = "packed",
+        link_rate_bps: float | None = None,
         security: ClientSecurity | None = None,
         channels: Channels | None = None,
     ) -> None:
@@ -91,34 +89,49 @@ class EdgeClient:
             check_shape(code_shape, code_bits)
         except ProtocolError as error:
             raise ConfigError(error.message) from error
-        self.classes, self.gain = 0, math.nan
-        self.counts = LinkCounts()
+        self._coder = Coder(code_shape, code_bits, coding, codec, link_rate_bps)
+        tables = coding if codec != "packed" else None
         self._hello = Open(
-            model, code_shape, code_bits, t_max, library_versions(), deadline_ms=deadline_ms
+            model,
+            code_shape,
+            code_bits,
+            t_max,
+            library_versions(),
+            coding=tables.sha256 if tables is not None else None,
+            deadline_ms=deadline_ms,
         )
-        self._patience_s = patience_s
-        self._codec = codec_for(code_bits)
         self._own_channels = Channels(security) if channels is None else None
         shared = channels or self._own_channels
         assert shared is not None
-        self._connector = Connector(servers, self._hello, shared, timeout_s)
+        self._link = SessionLink(Connector(servers, self._hello, shared, timeout_s), patience_s)
         self._opened, self._closed = False, False
-        self._exchange: Exchange | None = None
         self._log: SampleLog | None = None
         self._samples = 0
-        self._losses, self._trouble_since = 0, math.inf
-        self._first_loss: BridgeError | None = None
-        self._failed_at: tuple[int, int] | None = None
 
     @property
     def target(self) -> str:
         """The server that the session is on; without a link the one that comes first."""
-        return self._exchange.stream.target if self._exchange else self._connector.target
+        return self._link.target
 
     @property
     def connected(self) -> bool:
         """Whether the session is open on a server, as far as is known."""
-        return self._exchange is not None
+        return self._link.exchange is not None
+
+    @property
+    def classes(self) -> int:
+        """Length of the running sums; 0 before the session is open."""
+        return self._link.classes
+
+    @property
+    def gain(self) -> float:
+        """The readout's gain: y(t) = S_t / (gain * t); NaN before the session is open."""
+        return self._link.gain
+
+    @property
+    def counts(self) -> LinkCounts:
+        """What the session met on the way."""
+        return self._link.counts
 
     def __enter__(self) -> EdgeClient:
         if not self._opened:
@@ -148,19 +161,10 @@ class EdgeClient:
             raise BridgeError("the session has been opened before", "make a new EdgeClient")
         self._opened = True
         try:
-            connected = self._connector.connect(self._patience_s)
-        except Setback as setback:
-            error = self._connector.explain(setback.error)
-            if required or error is not setback.error:
-                self.close()
-                raise error from setback
-            self._connector.start(FIRST_WAIT_S)
-            return
+            self._link.open(required=required)
         except BaseException:
             self.close()
             raise
-        self._agree(connected.opened)
-        self._exchange = Exchange(connected, self.counts)
 
     def start_sample(self) -> None:
         """Begin the next sample at timestep 1; ends a running one first."""
@@ -168,8 +172,7 @@ class EdgeClient:
         if self._log is not None:
             self.end_sample()
         self._log = SampleLog(self._samples)
-        if self._exchange is not None:
-            self._exchange.begin()
+        self._link.begin()
 
     def step(self, code: Code) -> StepReply:
         """Send the next timestep's code and wait for the running sums.
@@ -211,10 +214,11 @@ class EdgeClient:
             raise ProtocolError(f"timestep {len(log.codes) + 1} is beyond t_max {hello.t_max}")
         if code.shape != hello.code_shape:
             raise ProtocolError(f"code of shape {code.shape}, the session has {hello.code_shape}")
-        payload = self._codec.pack(code, hello.code_bits)
-        log.codes.append(Written(self._codec.id, payload, began))
-        if self._exchange is not None:
-            self._exchange.fill(log)
+        log.codes.append(Written(*self._coder.encode(code, log.previous), began))
+        if self._hello.coding is not None:
+            # Kept as it is now: the caller may write its next code into the same array.
+            log.previous = code.copy()
+        self._link.fill(log)
         return len(log.codes)
 
     def receive(self, until: float = math.inf) -> StepReply | None:
@@ -234,9 +238,13 @@ class EdgeClient:
         log = self._running()
         if log.read == len(log.codes):
             raise ProtocolError("no code is waiting for an answer", "call send() before receive()")
-        while log.read == len(log.replies):
-            if not self._listen(log, until):
-                return None
+        try:
+            while log.read == len(log.replies):
+                if not self._link.listen(log, until):
+                    return None
+        except BridgeError:
+            self.close()
+            raise
         reply = log.replies[log.read]
         log.read += 1
         return reply
@@ -252,21 +260,12 @@ class EdgeClient:
             # A sample without codes was never heard of, so its number is free.
             return 0
         self._samples += 1
-        exchange = self._exchange
-        if exchange is None:
-            return 0
-        sent_bytes = exchange.end(log)
-        if exchange.drain is not None:
-            self._leave(exchange)
-        return sent_bytes
+        return self._link.end(log)
 
     def close(self) -> None:
         """End the session and the connection; may be called again and after any error."""
         self._closed, self._log = True, None
-        exchange, self._exchange = self._exchange, None
-        self._connector.stop()
-        if exchange is not None:
-            exchange.close()
+        self._link.close()
         if self._own_channels is not None:
             self._own_channels.close()
 
@@ -278,124 +277,3 @@ class EdgeClient:
         if self._log is None:
             raise ProtocolError("no sample is running", "call start_sample() before step()")
         return self._log
-
-    def _listen(self, log: SampleLog, until: float) -> bool:
-        """Do the next thing that may bring an answer; False when `until` comes first."""
-        exchange = self._exchange
-        try:
-            if exchange is None:
-                return self._reconnect(log, until)
-            if not self._resend(exchange, log, until):
-                return False
-            within_s = math.inf if until == math.inf else until - time.monotonic()
-            raw = exchange.stream.receive(within_s, self._where)
-            if raw is None:
-                return False
-            if exchange.take(raw, log):
-                self._losses, self._trouble_since = 0, math.inf
-                self._first_loss = self._failed_at = None
-                if len(log.replies) < len(log.codes):
-                    exchange.fill(log)
-            elif exchange.resend_at == -math.inf:
-                exchange.fill(log)
-            return True
-        except Setback as setback:
-            self._lose(setback, log)
-            return True
-        except BaseException as error:
-            if exchange is not None:
-                exchange.stream.abandon()
-            if isinstance(error, BridgeError):
-                self.close()
-            raise
-
-    def _resend(self, exchange: Exchange, log: SampleLog, until: float) -> bool:
-        """Send again what a busy server did not take; False when `until` comes first."""
-        if exchange.resend_at == -math.inf:
-            return True
-        self._trouble_since = min(self._trouble_since, time.monotonic())
-        if time.monotonic() > self._trouble_since + self._patience_s:
-            raise BridgeError(
-                f"the cloud server at {exchange.stream.target} has been busy for "
-                f"{self._patience_s:g} s at {self._where()}",
-                "try again later",
-                "RESOURCE_EXHAUSTED",
-            )
-        time.sleep(max(0.0, min(exchange.resend_at, until) - time.monotonic()))
-        if time.monotonic() < exchange.resend_at:
-            return False
-        exchange.resend_at = -math.inf
-        exchange.fill(log)
-        return True
-
-    def _reconnect(self, log: SampleLog, until: float) -> bool:
-        """Wait for the session to be open again, and send the sample anew."""
-        self._trouble_since = min(self._trouble_since, time.monotonic())
-        patience = self._trouble_since + self._patience_s
-        connected = self._connector.result(min(until, patience) - time.monotonic())
-        if connected is None:
-            if time.monotonic() >= patience:
-                raise self._given_up()
-            return False
-        self.counts.reconnects += 1
-        self._agree(connected.opened)
-        self._exchange = Exchange(connected, self.counts)
-        self._exchange.fill(log)
-        return True
-
-    def _lose(self, setback: Setback, log: SampleLog) -> None:
-        """The stream is gone: begin to connect again, or give up."""
-        exchange, self._exchange = self._exchange, None
-        self._trouble_since = min(self._trouble_since, time.monotonic())
-        at = (log.number, len(log.replies))
-        # A tail that failed twice at the same timestep would fail a third time.
-        failed_again = setback.error.status == "INTERNAL" and self._failed_at == at
-        if setback.error.status == "INTERNAL":
-            self._failed_at = at
-        if exchange is not None:
-            exchange.stream.abandon()
-            wait_s = setback.retry_after_s
-            if exchange.drain is not None:
-                wait_s = max(wait_s, exchange.drain.retry_after_ms * 1e-3)
-            if wait_s:
-                self._connector.avoid(exchange.stream.target, wait_s)
-        self._first_loss = self._first_loss or setback.error
-        if failed_again or not self._patience_s:
-            self.close()
-            raise setback.error from setback
-        first_wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**self._losses) if self._losses else 0.0
-        self._losses = min(self._losses + 1, 16)
-        self._connector.last_error = setback.error
-        self._connector.start(first_wait_s)
-
-    def _given_up(self) -> BridgeError:
-        """What to raise when patience is over: what was lost, and why it did not come back."""
-        last = self._connector.last_error
-        first = self._first_loss or last or BridgeError(f"{self.target} has not answered")
-        why = f": {last.message}" if last is not None and last is not first else ""
-        tried = f"; tried again for {self._patience_s:g} s{why}"
-        return type(first)(first.message + tried, first.hint, first.status)
-
-    def _leave(self, exchange: Exchange) -> None:
-        """Go where the server that drains is not."""
-        assert exchange.drain is not None
-        self._exchange = None
-        exchange.close()
-        wait_s = exchange.drain.retry_after_ms * 1e-3
-        self._connector.avoid(exchange.stream.target, wait_s)
-        self._connector.last_error = BridgeError(exchange.drain.message, status="UNAVAILABLE")
-        self._connector.start()
-
-    def _agree(self, opened: Opened) -> None:
-        """Take over what the server says of itself; the next one must say the same."""
-        if self.classes and (self.classes, self.gain) != (opened.classes, opened.gain):
-            raise ProtocolError(
-                f"a server with {opened.classes} classes and gain {opened.gain:g} has taken over from "
-                f"one with {self.classes} and {self.gain:g}",
-                status="DATA_LOSS",
-            )
-        self.classes, self.gain = opened.classes, opened.gain
-
-    def _where(self) -> str:
-        log = self._log
-        return f"sample {log.number}, timestep {len(log.replies) + 1}" if log else ""

@@ -67,6 +67,10 @@ class SampleLog:
     read: int = 0
     previous: Code | None = None
 
+    def where(self) -> str:
+        """Names the timestep that is awaited, for an error's text."""
+        return f"sample {self.number}, timestep {len(self.replies) + 1}"
+
 
 @dataclass
 class LinkCounts:

@@ -184,7 +184,7 @@ def test_state_is_freed_when_the_edge_leaves_within_a_sample(make_tail, way):
         if way == "close":
             client.close()
         else:
-            client._exchange.stream.abandon()
+            client._link.exchange.stream.abandon()
         assert eventually(lambda: len(tail.alive) == 0)
 
 

@@ -32,7 +32,6 @@ class Zstd:
         parameters = zstandard.ZstdCompressionParameters.from_level(
             LEVEL,
             dict_size=len(dictionary),
-            format=zstandard.FORMAT_ZSTD1_MAGICLESS,
             write_content_size=False,
             write_checksum=False,
             write_dict_id=False,
@@ -41,14 +40,12 @@ class Zstd:
         # One of each for all sessions: a decompressor takes about 150 KB.
         self._lock = threading.Lock()
         self._compressor = zstandard.ZstdCompressor(dict_data=shared, compression_params=parameters)
-        self._decompressor = zstandard.ZstdDecompressor(
-            dict_data=shared, format=zstandard.FORMAT_ZSTD1_MAGICLESS
-        )
+        self._decompressor = zstandard.ZstdDecompressor(dict_data=shared)
 
     def compress(self, packed: bytes) -> bytes:
         """One frame of these bytes."""
         with self._lock:
-            return self._compressor.compress(packed)
+            return self._compressor.compress(packed)[len(zstandard.FRAME_HEADER) :]
 
     def decompress(self, frame: bytes, length: int) -> bytes:
         """The bytes of one frame from anyone, which must be `length` of them.
@@ -60,7 +57,7 @@ class Zstd:
         try:
             with self._lock:
                 packed = self._decompressor.decompress(
-                    frame, max_output_size=length, allow_extra_data=False
+                    zstandard.FRAME_HEADER + frame, max_output_size=length, allow_extra_data=False
                 )
         except zstandard.ZstdError as error:
             raise ProtocolError("the code is no frame of Zstandard, or a damaged one") from error

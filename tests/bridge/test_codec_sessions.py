@@ -142,9 +142,9 @@ def test_coded_bytes_are_the_same_on_every_machine():
         for name in ("ans", "ans-conditioned", "addresses")
     }
     assert {name: (number, payload.hex()) for name, (number, payload) in coded.items()} == GOLDEN
-    graded = (positions % 7 % 4).astype(np.uint8).reshape(SHAPE)
-    wide = Tables(np.array([[30000, 20000, 15000, 536]] * 4, np.uint16))
-    assert Coder(SHAPE, 2, wide, "ans").encode(graded)[1].hex()[:32] == GOLDEN_GRADED
+    graded = (positions % 7 // 5 * (positions % 4)).astype(np.uint8).reshape(SHAPE)
+    wide = Tables(np.array([[50000, 8000, 7000, 536]] * 4, np.uint16))
+    assert Coder(SHAPE, 2, wide, "ans").encode(graded) == (ANS, bytes.fromhex(GOLDEN_GRADED))
     assert tables.sha256 == GOLDEN_SHA256
 
 
@@ -153,7 +153,9 @@ GOLDEN = {
     "ans-conditioned": (6, "002036017bddd981303a61d5961a9068a34a0af63306a1208c09"),
     "addresses": (5, "1eb32ac99664d332a83aa1c2f858be661799d5ce"),
 }
-GOLDEN_GRADED = "1b186c61b186c61b186c61b186c61b18"
+GOLDEN_GRADED = (
+    "096f8f78a273fe72960113da8c9c3953b1955dc39705f14ded5a1688697f2c154b034aca7f3d56bacb0e"
+)
 GOLDEN_SHA256 = "661c50466acf30f0dc23bb2975467a45c0cbb6288ac6706713ddeca32de0940b"
 
 
@@ -296,7 +298,9 @@ def test_frames_of_zstandard_that_ask_for_memory_are_refused():
     says_its_length = bytes([0b11100000]) + (1 << 60).to_bytes(8, "little") + b"\x01\x00\x00"
     refused(ZSTD, says_its_length, "with fields of its own", shape=shape)
     refused(ZSTD, b"", "with fields of its own", shape=shape)
-    refused(ZSTD, bytes([0, 0]) + b"\x01\x00\x00", "a frame of 0 bytes, the code has", shape=shape)
+    refused(
+        ZSTD, bytes([0, 0]) + b"\x01\x00\x00", "no frame of Zst|a frame of 0 bytes", shape=shape
+    )
     # A block of one byte repeated 2^17 times is more than the code.
     block = (1 | 1 << 1 | (1 << 17) << 3).to_bytes(3, "little") + b"\x00"
     refused(ZSTD, bytes([0, 0]) + block, "no frame of Zstandard, or a damaged one", shape=shape)

@@ -213,8 +213,10 @@ def unpack_logits(payload: bytes, classes: int) -> tuple[npt.NDArray[np.int64], 
         raise ProtocolError(f"logits of {len(payload)} bytes, {classes} classes take {expected}")
     (microseconds,) = _MICROSECONDS.unpack_from(payload)
     floats = np.frombuffer(payload, dtype=">f4", offset=_MICROSECONDS.size)
-    # NaN fails this comparison too, so nothing undefined reaches the cast below.
-    if not bool((np.abs(floats) <= _EXACT_IN_FLOAT32).all()):
+    # NaN fails this comparison too, so nothing undefined reaches the cast below; numpy would warn.
+    with np.errstate(invalid="ignore"):
+        exact = bool((np.abs(floats) <= _EXACT_IN_FLOAT32).all())
+    if not exact:
         raise ProtocolError("a running sum is not a number within 2^24")
     sums = floats.astype(np.int64)
     if not bool((sums == floats).all()):

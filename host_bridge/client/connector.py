@@ -155,6 +155,11 @@ class Connector:
         """Do not ask a server for that long."""
         self._not_before[target] = time.monotonic() + seconds
 
+    def set_aside(self, target: str) -> None:
+        """Ask the other servers first, where there are any: this one takes sessions and breaks them."""
+        if len(self._targets) > 1:
+            self.avoid(target, LEFT_ALONE_S)
+
     def explain(self, error: BridgeError) -> BridgeError:
         """The same error, or what TLS has to do with it."""
         if error.status != "UNAVAILABLE" or self._was_open:

@@ -169,6 +169,8 @@ class SessionLink:
                 wait_s = max(wait_s, exchange.drain.retry_after_ms * 1e-3)
             if wait_s:
                 self._connector.avoid(exchange.stream.target, wait_s)
+            elif self._losses:
+                self._connector.set_aside(exchange.stream.target)
         self._first_loss = self._first_loss or setback.error
         if failed_again or not self._patience_s:
             raise setback.error from setback

@@ -1,0 +1,386 @@
+"""Links that break, and what the edge makes of it: the sums are those of a run without a fault."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+from scripted_server import refusal, reply, scripted_server
+
+from host_bridge import EdgeClient, serving
+from host_bridge.handshake import Drain
+from host_bridge.links import FaultProxy, Faults
+from host_bridge.messages import Kind, pack_busy, pack_logits
+from neucodex_lava.errors import BridgeError, ProtocolError
+
+
+def edge(target, tail, **changes):
+    arguments = {
+        "model": tail.model,
+        "code_shape": tail.code_shape,
+        "t_max": tail.t_max,
+        "timeout_s": 5.0,
+        "patience_s": 20.0,
+    } | changes
+    if isinstance(target, list):
+        return EdgeClient(targets=target, **arguments)
+    return EdgeClient(target, **arguments)
+
+
+def infer(client, codes):
+    client.start_sample()
+    rows = [client.step(code).sums.tolist() for code in codes]
+    client.end_sample()
+    return rows
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+SERVER = """
+    import sys
+    sys.path[:0] = {path!r}
+    import numpy as np
+    from host_bridge import serve_forever
+
+    class Leaky:
+        model, code_shape, code_bits, classes, t_max, gain = "a" * 64, (1, 2, 2), 1, 2, 6, 1.0
+
+        def new_state(self):
+            return np.zeros(2, np.int64), np.zeros(2, np.int64)
+
+        def step(self, state, code):
+            potential = (state[0] >> 1) + [int(code.sum()) * 16, -8 * int(code[0, 0, 0])]
+            return (potential, state[1] + potential), state[1] + potential
+
+    serve_forever(Leaky(), port={port}, on_listening=lambda *_: print("up", flush=True))
+"""
+
+
+class Process:
+    """A server in a process of its own, on a port that stays the same."""
+
+    def __init__(self, port: int) -> None:
+        text = textwrap.dedent(SERVER).format(path=sys.path, port=port)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+    def listen(self):
+        assert self.process.stdout.readline() == b"up\n"
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_server_killed_within_a_sample_and_started_again():
+    port = free_port()
+    codes = np.random.default_rng(1).integers(0, 2, (6, 1, 2, 2)).astype(np.uint8)
+    server = Process(port).listen()
+    try:
+        client = EdgeClient(f"127.0.0.1:{port}", model="a" * 64, code_shape=(1, 2, 2), t_max=6)
+        with client:
+            expected = infer(client, codes)
+            client.start_sample()
+            rows = [client.step(code).sums.tolist() for code in codes[:3]]
+            server.kill()
+            server = Process(port)
+            rows += [client.step(code).sums.tolist() for code in codes[3:]]
+            client.end_sample()
+            assert infer(client, codes) == expected, "the next sample is served as well"
+    finally:
+        server.kill()
+    assert rows == expected
+    assert (client.counts.reconnects, client.counts.replayed) == (1, 3)
+
+
+def test_reset_within_a_step_is_not_noticed(make_tail):
+    proxies = []
+    tail = make_tail(before_step=lambda: proxies and proxies.pop().reset_all())
+    samples = tail.codes(seed=4, samples=3)
+    expected = [make_tail().run(sample).tolist() for sample in samples]
+    with serving(tail) as server:
+        proxy = FaultProxy(server)
+        with proxy as address, edge(address, tail) as client:
+            rows = [infer(client, samples[0])]
+            client.start_sample()
+            second = [client.step(samples[1][0]).sums.tolist()]
+            proxies.append(proxy)
+            second += [client.step(code).sums.tolist() for code in samples[1][1:]]
+            rows += [second, infer(client, samples[2])]
+    assert rows == expected
+    assert (client.counts.reconnects, client.counts.replayed) == (1, 1)
+
+
+def test_half_open_link_is_left_for_a_new_connection(make_tail):
+    tail = make_tail()
+    sample = tail.codes(seed=4)[0]
+    with serving(tail) as server:
+        proxy = FaultProxy(server)
+        with proxy as address, edge(address, tail, timeout_s=0.5) as client:
+            client.start_sample()
+            rows = [client.step(sample[0]).sums.tolist()]
+            proxy.faults = Faults(half_open=True)
+            threading.Timer(0.4, setattr, (proxy, "faults", Faults())).start()
+            rows += [client.step(code).sums.tolist() for code in sample[1:]]
+            # What was swallowed never comes: only another connection could bring the answer.
+            assert proxy.connections >= 2
+    assert rows == make_tail().run(sample).tolist()
+
+
+def test_damaged_messages_are_sent_again(make_tail):
+    tail = make_tail()
+    samples = tail.codes(seed=8, samples=12)
+    with serving(tail) as server:
+        proxy = FaultProxy(server, faults=Faults(corrupt_data=0.1), seed=3)
+        with proxy as address, edge(address, tail) as client:
+            rows = [infer(client, sample) for sample in samples]
+            damaged = proxy.happened["corrupt_data"]
+    assert rows == [make_tail().run(sample).tolist() for sample in samples]
+    assert damaged > 0
+    assert client.counts.reconnects > 0
+
+
+def test_dead_server_leaves_its_sessions_to_the_next_on_the_ring(make_tail):
+    tail = make_tail()
+    sample = tail.codes(seed=2)[0]
+    with scripted_server(tail) as (one, _), scripted_server(tail) as (two, _):
+        dead = f"127.0.0.1:{free_port()}"
+        firsts = set()
+        for _ in range(12):
+            with edge([one, two, dead], tail) as client:
+                assert infer(client, sample) == make_tail().run(sample).tolist()
+                firsts.add(client.target)
+                assert client.target in (one, two)
+    assert firsts == {one, two}, "sessions spread over the servers"
+
+
+def test_session_moves_to_another_server_and_is_replayed_there(make_tail):
+    tail = make_tail()
+    sample = tail.codes(seed=2)[0]
+
+    def end_at_3(stream, message, answers):
+        return None if message.timestep == 3 else answers
+
+    with scripted_server(tail, end_at_3) as (bad, _), scripted_server(tail) as (good, streams):
+        # Whichever comes first on the ring: the other one is asked when that one fails.
+        while True:
+            with edge([bad, good], tail) as client:
+                if client.target == good:
+                    continue
+                assert infer(client, sample) == make_tail().run(sample).tolist()
+                assert client.target == good
+            break
+    replayed = [(m.epoch, m.sample, m.timestep) for m in streams[-1].seen if m.kind is Kind.CODE]
+    assert replayed == [(replayed[0][0], 0, t) for t in (1, 2, 3, 4)]
+    assert replayed[0][0] > 0
+    opened, session = streams[-1].seen[0], streams[-1].metadata["neucodex-session"]
+    assert f"{opened.session:016x}" == session, "proxies can keep a session on one server"
+
+
+def test_other_sums_after_a_replay_are_an_error(make_tail):
+    tail, other = make_tail(), make_tail()
+    other.weights = other.weights + 1
+    sample = tail.codes(seed=2)[0]
+    port = free_port()
+    with scripted_server(tail, port=port) as (address, _):
+        client = edge(address, tail)
+        client.open()
+        client.start_sample()
+        client.step(sample[0])
+        client.step(sample[1])
+    with scripted_server(other, port=port):
+        with pytest.raises(ProtocolError) as caught:
+            client.step(sample[2])
+        with pytest.raises(BridgeError, match="is not open"):
+            client.start_sample()
+    assert caught.value.status == "DATA_LOSS"
+    assert "answers timestep 1 of sample 0 with other sums" in caught.value.message
+
+
+def test_duplicate_and_late_answers_are_ignored(make_tail):
+    tail = make_tail()
+    samples = tail.codes(seed=6, samples=2)
+    wrong = pack_logits(np.arange(tail.classes), 0.0)
+
+    def chatter(_stream, message, answers):
+        if message.kind is not Kind.CODE:
+            return answers
+        before = [
+            reply(message, Kind.LOGITS, wrong, timestep=t) for t in range(1, message.timestep)
+        ]
+        if message.sample:
+            before.append(reply(message, Kind.LOGITS, wrong, sample=0, timestep=4))
+        return before + answers + answers
+
+    with scripted_server(tail, chatter) as (address, _), edge(address, tail) as client:
+        rows = [infer(client, sample) for sample in samples]
+    assert rows == [make_tail().run(sample).tolist() for sample in samples]
+    assert client.counts.ignored > 10
+    assert client.counts.reconnects == 0
+
+
+def test_busy_server_is_asked_again_after_the_time_it_says(make_tail):
+    tail = make_tail()
+    sample = tail.codes(seed=6)[0]
+    refused_at = []
+
+    def busy(stream, message, answers):
+        if message.kind is Kind.CODE and message.timestep == 2 and len(refused_at) < 2:
+            refused_at.append(time.monotonic())
+            stream.state = before[0]
+            return [reply(message, Kind.BUSY, pack_busy(0.15))]
+        before[0] = stream.state
+        return answers
+
+    before = [None]
+    # The step is made before it is refused; the state of the step before is put back.
+    with scripted_server(tail, busy) as (address, streams), edge(address, tail) as client:
+        rows = infer(client, sample)
+    assert rows == make_tail().run(sample).tolist()
+    assert client.counts.busy == 2
+    sent = [m.timestep for m in streams[0].seen if m.kind is Kind.CODE]
+    assert sent == [1, 2, 2, 2, 3, 4]
+    assert refused_at[1] - refused_at[0] >= 0.15
+
+
+def test_server_that_stays_busy_is_an_error_when_patience_is_over(make_tail):
+    tail = make_tail()
+
+    def busy(_stream, message, answers):
+        if message.kind is Kind.CODE:
+            return [reply(message, Kind.BUSY, pack_busy(0.01))]
+        return answers
+
+    with scripted_server(tail, busy) as (address, _), edge(address, tail, patience_s=0.2) as client:
+        client.start_sample()
+        with pytest.raises(BridgeError) as caught:
+            client.step(tail.codes(0)[0, 0])
+    assert caught.value.status == "RESOURCE_EXHAUSTED"
+    assert "has been busy for 0.2 s at sample 0, timestep 1" in caught.value.message
+
+
+def test_draining_server_is_left_after_the_sample(make_tail):
+    tail = make_tail()
+    samples = tail.codes(seed=6, samples=2)
+
+    def drain(_stream, message, answers):
+        if message.kind is Kind.CODE and message.timestep == 2:
+            payload = Drain("the cloud server is going down", 60_000).to_bytes()
+            return [reply(message, Kind.DRAIN, payload, timestep=0), *answers]
+        return answers
+
+    with scripted_server(tail, drain) as (going, old), scripted_server(tail) as (staying, new):
+        while True:
+            with edge([going, staying], tail) as client:
+                if client.target == staying:
+                    continue
+                first = infer(client, samples[0])
+                second = infer(client, samples[1])
+                assert client.target == staying
+            break
+    assert [first, second] == [make_tail().run(sample).tolist() for sample in samples]
+    assert [m.timestep for m in old[-1].seen if m.kind is Kind.CODE] == [1, 2, 3, 4]
+    assert old[-1].seen[-1].kind is Kind.CLOSE
+    codes = [(m.sample, m.timestep) for m in new[-1].seen if m.kind is Kind.CODE]
+    assert codes == [(1, 1), (1, 2), (1, 3), (1, 4)], "nothing of the first sample is sent there"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "INVALID_ARGUMENT",
+        "FAILED_PRECONDITION",
+        "UNIMPLEMENTED",
+        "OUT_OF_RANGE",
+    ],
+)
+def test_refusals_for_good_are_not_tried_again(make_tail, status):
+    tail = make_tail()
+
+    def refuse(_stream, message, answers):
+        return [refusal(message, status)] if message.kind is Kind.CODE else answers
+
+    with scripted_server(tail, refuse) as (address, streams), edge(address, tail) as client:
+        client.start_sample()
+        with pytest.raises(BridgeError, match="^no$") as caught:
+            client.step(tail.codes(0)[0, 0])
+    assert (caught.value.status, len(streams)) == (status, 1)
+
+
+def test_tail_that_fails_twice_at_the_same_timestep_is_not_asked_again(make_tail):
+    tail = make_tail()
+
+    def fail(_stream, message, answers):
+        return [refusal(message, "INTERNAL")] if message.timestep == 2 else answers
+
+    with scripted_server(tail, fail) as (address, streams), edge(address, tail) as client:
+        client.start_sample()
+        client.step(tail.codes(0)[0, 0])
+        with pytest.raises(BridgeError, match="^no$"):
+            client.step(tail.codes(0)[0, 1])
+    assert len(streams) == 2
+
+
+def test_full_server_is_asked_again_after_the_time_it_says(make_tail):
+    tail = make_tail()
+    asked = []
+
+    def full(stream, message, answers):
+        if stream.number < 2:
+            asked.append(time.monotonic())
+            stream.context.set_trailing_metadata((("retry-after-ms", "300"),))
+            return [refusal(message, "RESOURCE_EXHAUSTED"), None]
+        asked.append(time.monotonic())
+        return answers
+
+    def ending(stream, message, answers):
+        told = full(stream, message, answers) if message.kind is Kind.OPEN else answers
+        if told and told[-1] is None:
+            # Sent first; the abort ends the call with the trailing metadata.
+            return _then_abort(stream, told[:-1])
+        return told
+
+    def _then_abort(stream, told):
+        yield from told
+        import grpc
+
+        stream.context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+
+    with scripted_server(tail, ending) as (address, _), edge(address, tail) as client:
+        assert infer(client, tail.codes(0)[0]) == make_tail().run(tail.codes(0)[0]).tolist()
+    assert asked[1] - asked[0] >= 0.3
+    assert asked[2] - asked[1] >= 0.3
+
+
+def test_answer_by_a_deadline_or_none_and_the_session_goes_on(make_tail):
+    wait_s = [0.0]
+    tail = make_tail(before_step=lambda: time.sleep(wait_s[0]))
+    samples = tail.codes(seed=6, samples=2)
+    with serving(tail) as address, edge(address, tail) as client:
+        client.start_sample()
+        client.send(samples[0][0])
+        assert (
+            client.receive(time.monotonic() + 5).sums.tolist() == tail.run(samples[0])[0].tolist()
+        )
+        wait_s[0] = 0.3
+        client.send(samples[0][1])
+        began = time.monotonic()
+        assert client.receive(began + 0.05) is None
+        assert 0.05 <= time.monotonic() - began < 0.25
+        client.end_sample()
+        wait_s[0] = 0.0
+        assert infer(client, samples[1]) == make_tail().run(samples[1]).tolist()
+        assert client.counts.reconnects == 0

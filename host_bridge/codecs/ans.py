@@ -41,6 +41,14 @@ def histogram(code: Code, bits: int) -> npt.NDArray[np.int64]:
     return np.bincount(places.reshape(-1), minlength=width * len(rows)).reshape(-1, width)
 
 
+def histogram_given(code: Code, previous: Code) -> npt.NDArray[np.int64]:
+    """How often each value follows each in each channel of binary codes, (C, 2, 2)."""
+    both = histogram(code & previous, 1)[:, 1]
+    now, before = histogram(code, 1)[:, 1], histogram(previous, 1)[:, 1]
+    neither = code[0].size - now - before + both
+    return np.stack([neither, now - both, before - both, both], axis=1).reshape(-1, 2, 2)
+
+
 def coded_bytes(cost: float) -> int:
     """What a code of such a cross-entropy, in bits, takes when coded; off by 2 bytes at most."""
     return math.ceil((cost + _FIRST_SPIKE_BITS) / 8)
@@ -53,12 +61,7 @@ def cost_bits(code: Code, tables: Tables) -> float:
 
 def cost_bits_given(code: Code, previous: Code, tables: Tables) -> float:
     """The same where each value is known from the timestep before."""
-    both = histogram(code & previous, 1)[:, 1]
-    now, before = histogram(code, 1)[:, 1], histogram(previous, 1)[:, 1]
-    counts = np.empty((len(code), 2, 2), np.int64)
-    counts[:, 1, 1], counts[:, 0, 1], counts[:, 1, 0] = both, now - both, before - both
-    counts[:, 0, 0] = code[0].size - now - before + both
-    return float((counts * tables.cost_bits_given).sum())
+    return float((histogram_given(code, previous) * tables.cost_bits_given).sum())
 
 
 def pack_ans(code: Code, tables: Tables) -> bytes:

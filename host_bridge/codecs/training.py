@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from host_bridge.codecs.ans import histogram
+from host_bridge.codecs.ans import histogram, histogram_given
 from host_bridge.codecs.code import Code, Shape, check_shape
 from host_bridge.codecs.table import pack
 from host_bridge.codecs.tables import TOTAL, Counts, Tables
@@ -42,18 +43,15 @@ class TableTraining:
 
     def add(self, codes: Code) -> None:
         """Count one sample: uint8 (T, C, H, W)."""
-        for t, code in enumerate(codes):
+        for code in codes:
             self._counts += histogram(code, self.bits)
-            if self.bits == 1 and t:
-                for before in (0, 1):
-                    then = codes[t - 1] == before
-                    ones = (code & then).reshape(len(code), -1).sum(axis=1, dtype=np.int64)
-                    self._given[:, before, 1] += ones
-                    self._given[:, before, 0] += then.sum(axis=(1, 2), dtype=np.int64) - ones
             if self._frame_bytes < _FRAMES_BYTES:
                 frame = pack(code, self.bits)
                 self._frames.append(frame)
                 self._frame_bytes += len(frame)
+        if self.bits == 1:
+            for before, now in itertools.pairwise(codes):
+                self._given += histogram_given(now, before)
 
     def tables(self) -> Tables:
         """The tables of what was counted; the same for the same codes."""
@@ -61,8 +59,9 @@ class TableTraining:
         return Tables(quantised(self._counts), given, self._dictionary())
 
     def _dictionary(self) -> bytes:
-        """Empty unless one trained on every other frame makes the others smaller."""
-        own, others = self._frames[::2], self._frames[1::2]
+        """Empty unless one trained on the first half of the frames makes the others smaller."""
+        half = len(self._frames) // 2
+        own, others = self._frames[:half], self._frames[half:]
         if len(own) < _LEAST_FRAMES or len(own[0]) < _LEAST_FRAME_BYTES:
             return b""
         samples: list[Any] = list(own)

@@ -89,7 +89,7 @@ def load_bundle(folder: Path | str) -> Bundle:
     folder = Path(folder)
     manifest, sha256 = read_manifest(folder)
     for name in manifest.files:
-        _check_file(folder, manifest, name)
+        check_file(folder, manifest, name)
     _, read_netx = netx_functions()
     net = read_netx(folder / EDGE_FILE)
     if manifest.kind == "split":
@@ -121,7 +121,7 @@ def load_tail(folder: Path | str) -> tuple[Manifest, IntegerNet, str]:
             f"'{folder}' is a base bundle, stored uncut: it has no tail file",
             "load the whole bundle and cut it",
         )
-    _check_file(folder, manifest, TAIL_FILE)
+    check_file(folder, manifest, TAIL_FILE)
     net = read_tail(folder / TAIL_FILE).standalone()
     for name, found in (
         ("t_max", net.timesteps),
@@ -201,7 +201,8 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     return manifest, manifest.identity()
 
 
-def _check_file(folder: Path, manifest: Manifest, name: str) -> None:
+def check_file(folder: Path, manifest: Manifest, name: str) -> None:
+    """Raise BundleError unless a listed file is there and as the manifest says."""
     path, expected = folder / name, manifest.files[name]
     hint = "export the bundle again, or copy the whole folder"
     if not path.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
@@ -16,10 +16,13 @@ from neucodex_lava.json_fields import Fields
 from neucodex_lava.statistics import wilson_interval
 from neucodex_lava.structure import NODES_LIMIT, TIMESTEPS_LIMIT, shape_from_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION, PAPERS_SINCE, CODING_SINCE = 3, 2, 3
 LIMIT_BYTES = 1 << 22
 KINDS = ("base", "split")
 EDGE_FILE, TAIL_FILE, GOLDEN_FILE = "edge.net", "tail.safetensors", "golden.npz"
+CODING_FILE = "coding.safetensors"
+BESIDE_IDENTITY = (GOLDEN_FILE, CODING_FILE)
+"""Files that decide no answer: a bundle is the same without them."""
 MANIFEST_FILE = "manifest.json"
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -32,6 +35,11 @@ IDENTITY = (
 )  # fmt: skip
 """What decides a bundle's answers, beside its files; the other fields say how it came about."""
 SINCE_2 = ("training", "measured")
+
+
+def version_for(files: Iterable[str]) -> int:
+    """The oldest format version that a bundle of these files can be written in."""
+    return CODING_SINCE if CODING_FILE in files else PAPERS_SINCE
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class Manifest:
         training: commands, configuration and log of the run (`paperwork`); None where not known.
         measured: the table that `evaluate --record` measured, and SLAYER on the test split
             (`paperwork`); None where nobody did.
-        format_version: of this format.
+        format_version: of this format; the oldest that holds all this (`version_for`).
 
     Raises:
         BundleError: when a field is not what it should be; names it.
@@ -124,7 +132,7 @@ class Manifest:
     exits: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_EXITS))
     training: dict[str, Any] | None = None
     measured: dict[str, Any] | None = None
-    format_version: int = FORMAT_VERSION
+    format_version: int = PAPERS_SINCE
 
     def __post_init__(self) -> None:
         try:
@@ -150,20 +158,23 @@ class Manifest:
     def identity(self) -> str:
         """sha256 that the bundle is known by: of what decides its answers, and of nothing else.
 
-        A new log, table or golden record leaves it as it is, so that split bundles keep their base
-        and an edge its cloud.
+        A new log, table, golden record or coding table leaves it as it is, so that split bundles keep
+        their base and an edge its cloud.
         """
         values = {name: getattr(self, name) for name in IDENTITY}
-        values["files"] = {n: sha for n, sha in self.files.items() if n != GOLDEN_FILE}
+        values["files"] = {n: sha for n, sha in self.files.items() if n not in BESIDE_IDENTITY}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode("ascii")).hexdigest()
 
     def identity_in_format_1(self) -> str:
         """sha256 by which split bundles of format 1 name this base: of the whole manifest then.
 
-        Nothing was calibrated then.
+        Nothing was calibrated then, and there were no coding tables.
         """
         exits = dict(DEFAULT_EXITS)
-        then = replace(self, training=None, measured=None, exits=exits, format_version=1)
+        files = {name: sha for name, sha in self.files.items() if name != CODING_FILE}
+        then = replace(
+            self, training=None, measured=None, exits=exits, files=files, format_version=1
+        )
         return hashlib.sha256(then.to_json()).hexdigest()
 
     def to_json(self) -> bytes:
@@ -249,7 +260,7 @@ def _checked(f: Fields) -> dict[str, Any]:
     for name, check in (("training", check_training), ("measured", check_measured)):
         found = f.optional_mapping(name) if name in f.values else None
         values[name] = check(f.inside(name)) if found is not None else None
-        if found is not None and values["format_version"] < 2:
+        if found is not None and values["format_version"] < PAPERS_SINCE:
             raise f.fail(f"unknown key '{name}' in format version 1")
     _check_kind(f, values)
     _check_names(f, values)
@@ -293,6 +304,8 @@ def _check_kind(f: Fields, values: dict[str, Any]) -> None:
     needed = {EDGE_FILE, GOLDEN_FILE} | ({TAIL_FILE} if kind == "split" else set())
     for name in sorted(needed - set(files)):
         raise f.fail(f"'files' does not list {name}")
+    if CODING_FILE in files and values["format_version"] < CODING_SINCE:
+        raise f.fail(f"{CODING_FILE} in format version {values['format_version']}")
     if kind == "base" and TAIL_FILE in files:
         raise f.fail(f"a base bundle is stored uncut, without {TAIL_FILE}")
 

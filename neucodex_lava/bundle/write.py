@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,12 +19,13 @@ from neucodex_lava.bundle.folder import (
 )
 from neucodex_lava.bundle.golden import Golden, write_golden
 from neucodex_lava.bundle.manifest import (
+    CODING_FILE,
     EDGE_FILE,
-    FORMAT_VERSION,
     GOLDEN_FILE,
     MANIFEST_FILE,
     TAIL_FILE,
     Manifest,
+    version_for,
 )
 from neucodex_lava.errors import BundleError, NetError
 from neucodex_lava.files import replacing
@@ -92,12 +94,13 @@ def amend(bundle: Bundle, **papers: dict[str, Any]) -> Bundle:
 
     Args:
         bundle: to amend, on disk as it was read.
-        papers: ``training``, ``measured`` or ``exits``, whole.
+        papers: ``training``, ``measured`` or ``exits``, whole; or ``files``.
 
     Raises:
         BundleError: not what they should be, or the manifest cannot be written.
     """
-    manifest = replace(bundle.manifest, **papers, format_version=FORMAT_VERSION)
+    files = papers.get("files", bundle.manifest.files)
+    manifest = replace(bundle.manifest, **papers, format_version=version_for(files))
     try:
         with replacing(bundle.path / MANIFEST_FILE) as file:
             file.write(manifest.to_json())
@@ -107,6 +110,34 @@ def amend(bundle: Bundle, **papers: dict[str, Any]) -> Bundle:
         ) from problem
     manifest, sha256 = read_manifest(bundle.path)
     return replace(bundle, manifest=manifest, sha256=sha256)
+
+
+def put_coding(bundle: Bundle, coding: bytes) -> Bundle:
+    """Put coding tables into a bundle in place of what it had; it stays what it is known by.
+
+    Args:
+        bundle: on disk as it was read.
+        coding: the file's bytes, from `coding_bytes`.
+
+    Raises:
+        BundleError: it cannot be written.
+    """
+    sha256 = hashlib.sha256(coding).hexdigest()
+    files = bundle.manifest.files
+    if files.get(CODING_FILE) == sha256:
+        return bundle
+    if CODING_FILE in files:
+        # Whoever reads in between finds a bundle without tables rather than with changed ones.
+        without = {name: sha for name, sha in files.items() if name != CODING_FILE}
+        bundle = amend(bundle, files=without)
+    try:
+        with replacing(bundle.path / CODING_FILE) as file:
+            file.write(coding)
+    except OSError as problem:
+        raise BundleError(
+            f"{bundle.path}: {CODING_FILE} cannot be written ({problem.strerror or problem})"
+        ) from problem
+    return amend(bundle, files=bundle.manifest.files | {CODING_FILE: sha256})
 
 
 def _fill(
@@ -125,6 +156,7 @@ def _fill(
         if Path(name).name != name or (folder / name).exists():
             raise BundleError(f"'{name}' cannot be a further file of a bundle")
         (folder / name).write_bytes(content)
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
     from_net: dict[str, Any] = {
         "cut": net.cut,
         "t_max": net.timesteps,
@@ -132,7 +164,8 @@ def _fill(
         "input_bits": net.input_bits,
         "code_shape": net.code_shape,
         "classes": net.nodes[-1].size,
-        "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
+        "files": files,
+        "format_version": version_for(files),
     }
     try:
         made = Manifest(**manifest, **from_net)

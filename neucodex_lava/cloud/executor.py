@@ -142,6 +142,7 @@ class Executor:
         count: bool = False,
         keep: bool = True,
         watch: Collection[str] = (),
+        spikes_of: Collection[str] = (),
     ) -> tuple[State, Traces]:
         """Run as many timesteps as `x` has.
 
@@ -152,6 +153,7 @@ class Executor:
             count: fill the ledger's counts.
             keep: return the new state; without it, {}.
             watch: names of nodes whose currents are kept.
+            spikes_of: names of nodes whose spikes are kept, beside the last one's.
 
         Returns:
             The new state and what was recorded.
@@ -180,7 +182,7 @@ class Executor:
                     kind = torch.float32 if node.size < EXACT else torch.float64
                     axon_out = flat(spikes).sum(2, dtype=kind).long()
                     traces.counts.setdefault("axon_out", []).append(axon_out)
-                if record or node is self.last:
+                if record or node is self.last or node.name in spikes_of:
                     traces.spikes[node.name] = spikes.bool()
                 if record:
                     traces.potentials[node.name] = potentials

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,7 @@ class TwinResult:
         output: spikes of `Executor.last`, uint8 (N, C, H, W, T).
         sums: running sums S_t, int64 (N, K, T); None when the last node spikes.
         ledger: counts of the nodes run, as the gated schedule counts them.
-        spikes: every node's spikes, uint8 (N, C, H, W, T), when recorded.
+        spikes: every node's spikes, uint8 (N, C, H, W, T), when recorded; or those asked for.
         potentials: every node's potential after each timestep (0 where it spiked), in state units,
             int32 (N, C, H, W, T), when recorded.
         exit_sums: running sums of each exit head that ran, int64 (N, K, T).
@@ -108,6 +108,7 @@ def run_batches(
     *,
     record: bool = False,
     count: bool = True,
+    spikes_of: Collection[str] = (),
 ) -> Iterator[TwinResult]:
     """Run batches of whole samples as they come; results are handed on in order, a few are in work.
 
@@ -117,13 +118,14 @@ def run_batches(
     Args:
         executor, record, count: as `run_twin`.
         batches: each (N, C, H, W, T).
+        spikes_of: names of nodes whose spikes are kept where not all are recorded.
 
     Raises:
         NetError, OverflowInRunError: as `run_twin`.
     """
 
     def run(batch: NDArray[np.uint8]) -> TwinResult:
-        return _run_batch(executor, batch, record, count)
+        return _run_batch(executor, batch, record, count, spikes_of)
 
     _keep_memory()
     threads = torch.get_num_threads()
@@ -153,13 +155,17 @@ def _keep_memory() -> None:
 
 
 def _run_batch(
-    executor: Executor, batch: NDArray[np.uint8], record: bool, count: bool
+    executor: Executor,
+    batch: NDArray[np.uint8],
+    record: bool,
+    count: bool,
+    spikes_of: Collection[str],
 ) -> TwinResult:
     if tuple(batch.shape[1:4]) != executor.input_shape:
         raise NetError(f"input of shape {batch.shape}, expected (N, *{executor.input_shape}, T)")
     x = torch.from_numpy(np.moveaxis(batch, -1, 0).copy())
     _, traces = executor.advance(
-        executor.initial_state(), x, record=record, count=count, keep=False
+        executor.initial_state(), x, record=record, count=count, keep=False, spikes_of=spikes_of
     )
 
     def time_last(trace: Tensor, kind: type[Any]) -> NDArray[Any]:
@@ -180,7 +186,7 @@ def _run_batch(
         output=spikes[executor.last.name],
         sums=None if traces.sums is None else time_last(traces.sums, np.int64),
         ledger=ledger,
-        spikes=spikes if record else None,
+        spikes=spikes if record or spikes_of else None,
         potentials=potentials if record else None,
         exit_sums={name: time_last(sums, np.int64) for name, sums in traces.exit_sums.items()},
     )

@@ -79,7 +79,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
 
 
 DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
-    "a newer version": ({"format_version": 3}, "version 3, .*up to 2 .update neucodex-lava"),
+    "a newer version": ({"format_version": 4}, "version 4, .*up to 3 .update neucodex-lava"),
     "an unknown key": ({"colour": 1}, "unknown key 'colour'"),
     "a missing key": ({"seed": ...}, "'seed' is missing"),
     "an unknown kind": ({"kind": "half"}, "'kind' is 'half'"),

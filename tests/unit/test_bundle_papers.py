@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from small_bundles import write_base, write_split
 
-from neucodex_lava.bundle import FORMAT_VERSION, amend, find_base, load_bundle, load_tail
+from neucodex_lava.bundle import amend, find_base, load_bundle, load_tail
 from neucodex_lava.errors import BundleError
 from neucodex_lava.evaluation.sweep import find_sweep
 
@@ -138,7 +138,7 @@ def test_bundles_of_format_1_load_and_their_splits_find_an_amended_base(tmp_path
     split = load_bundle(tmp_path / "sp1")
     assert find_base(split).sha256 == base.sha256
     amended = amend(base, training=TRAINING)
-    assert amended.manifest.format_version == FORMAT_VERSION
+    assert amended.manifest.format_version == 2
     assert amended.sha256 != base.sha256
     assert find_base(split).manifest.training == TRAINING
     assert find_sweep(tmp_path)[0].sha256 == amended.sha256

@@ -12,53 +12,73 @@ from tyro.conf import Positional
 from neucodex_lava.cli.common import Command, DataRoot
 from neucodex_lava.cli.link_options import LinkOptions
 from neucodex_lava.cli.policy_options import PolicyOptions
+from neucodex_lava.cli.security_options import ServerSecurityOptions
+from neucodex_lava.cli.session_limits import SessionLimits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve(Command):
-    """Serve the cloud tail of a bundle over gRPC until interrupted."""
+class Serve(ServerSecurityOptions, SessionLimits, Command):
+    """Serve the cloud tails of bundles over gRPC until interrupted.
 
-    bundle: Positional[Path]
-    """Folder of a bundle (split, or base with --split)."""
+    SIGTERM or Ctrl-C finishes the samples that run, a second one ends at once; SIGHUP reads the bundles
+    again.
+    """
+
+    bundles: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="BUNDLE [BUNDLE ...]")]
+    """Folders of bundles (split, or base with --split)."""
     split: str | None = None
-    """Cut a base bundle at this split point; 'input' runs everything in the cloud."""
+    """Cut base bundles at this split point; 'input' runs everything in the cloud."""
     host: str = "127.0.0.1"
-    """Address to listen on; the bridge has no authentication yet, so loopback by default."""
+    """Address to listen on; another than loopback needs TLS and tokens or client certificates."""
     port: int = 50051
     """TCP port; 0 takes a free one."""
-    allow_remote: bool = False
-    """Listen on an address other than loopback, unprotected."""
     device: str = "cpu"
     """torch device, cpu or cuda."""
+    metrics_port: int | None = None
+    """Answer Prometheus on this port of 127.0.0.1; 0 takes a free one (the log says which)."""
+    log_format: Literal["text", "json"] = "text"
+    """Of the log on stderr: text, or json with one object a line."""
+    grace: float = 10.0
+    """Seconds that running samples get to end, after SIGTERM or Ctrl-C."""
 
     def run(self) -> int:
         """Serve."""
         import json
-        import logging
         import sys
 
         from host_bridge import serve_forever
-        from neucodex_lava.evaluation.serve import open_tail
+        from host_bridge.server.logs import configure_logs
+        from neucodex_lava.evaluation.serve import ServedFolders
 
-        tail = open_tail(self.bundle, split=self.split, device=self.device)
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-        )
+        served = ServedFolders(self.bundles, split=self.split, device=self.device)
+        configure_logs(self.log_format)
 
         def listening(host: str, port: int) -> None:
+            models = list(served.tails)
             if self.json:
-                ready = {"host": host, "port": port, "model": tail.model}
-                sys.stdout.write(json.dumps(ready) + "\n")
+                ready = {"host": host, "port": port, "model": models[0]}
+                more = {"models": models} if len(models) > 1 else {}
+                sys.stdout.write(json.dumps(ready | more) + "\n")
                 sys.stdout.flush()
-            else:
+                return
+            for folder, tail in served.by_folder.items():
                 shape = "x".join(map(str, tail.code_shape))
                 self.say(
-                    f"serving {self.bundle} on {host}:{port}: codes of {shape} x"
+                    f"serving {folder} on {host}:{port}: codes of {shape} x"
                     f" {tail.code_bits} bit, {tail.classes} classes; Ctrl-C ends it"
                 )
 
         serve_forever(
-            tail, self.host, self.port, on_listening=listening, allow_remote=self.allow_remote
+            served.tails,
+            self.host,
+            self.port,
+            on_listening=listening,
+            reload=served.reload,
+            limits=self.limits(),
+            security=self.security(),
+            services=True,
+            metrics_port=self.metrics_port,
+            grace_s=self.grace,
         )
         return 0
 

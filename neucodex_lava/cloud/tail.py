@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.rows import StateRows
 from neucodex_lava.errors import NetError
 from neucodex_lava.integer_net import IntegerNet, Shape
+
+if TYPE_CHECKING:
+    from host_bridge.codecs import Tables
 
 
 class TorchTail:
@@ -27,12 +31,21 @@ class TorchTail:
             of a base that is cut.
         gain: the readout's gain, by which the edge turns running sums into logits.
         device: torch device.
+        coding: the bundle's coding tables for this cut; None where it has none.
 
     Attributes:
         best_batch: samples in a batch that suit the device; the result does not depend on it.
     """
 
-    def __init__(self, net: IntegerNet, model: str, gain: float, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        net: IntegerNet,
+        model: str,
+        gain: float,
+        device: str = "cpu",
+        *,
+        coding: Tables | None = None,
+    ) -> None:
         if not net.tail_nodes:
             raise NetError(
                 "the network is cut after its last node: nothing is left for the cloud",
@@ -42,6 +55,7 @@ class TorchTail:
             raise NetError("the network does not end in a readout, so the cloud has no logits")
         self.model = model
         self.gain = gain
+        self.coding = coding
         self.code_shape: Shape = net.code_shape
         self.code_bits = net.code_bits
         self.classes = net.last.size

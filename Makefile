@@ -31,8 +31,9 @@ cloud-check: setup ## the cloud's end on a newer Python and torch, without Lava,
 peers: setup ## .venv-peers: snnTorch and SpikingJelly, for neucodex bench train
 	@scripts/peers.sh
 
-fuzz: setup ## 10,000 damaged NetX files; ARGS="--seed 7 --case 123" makes one again
+fuzz: setup ## 10,000 damaged NetX files and 100,000 wire messages; ARGS and WIRE_ARGS="--seed 7 --case 123"
 	@$(BIN)/python tests/fuzz/campaign.py $(ARGS)
+	@$(BIN)/python tests/fuzz/wire.py $(WIRE_ARGS)
 
 lint: setup ## ruff: lint and format, changing nothing
 	@$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.config import to_dict
 from neucodex_lava.data import load
 from neucodex_lava.errors import BundleError
+from neucodex_lava.evaluation.calibration.coding import train_coding
 from neucodex_lava.integer_net import Connection, IntegerNet
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent
@@ -44,7 +45,8 @@ def export_run(
         folder: of the run.
         out: folder of the bundle; by default ``netx_exports/<architecture>-<dataset>/<base|spN>``.
         base: for a split run, the bundle of its base; by default the folder ``base`` beside `out`.
-        data_root: where datasets other than the embedded one lie, for the measured accuracy.
+        data_root: where datasets other than the embedded one lie, for the measured accuracy and the
+            coding tables (which a bundle goes without where the training samples are missing).
         progress: called as test samples finish.
 
     Returns:
@@ -63,7 +65,7 @@ def export_run(
     base_bundle: Bundle | None = None
     if run.bottleneck is not None:
         base_bundle = _base_of(run, base or target.parent / "base")
-    return write_bundle(
+    bundle = write_bundle(
         target,
         net,
         golden=make_golden(model, net),
@@ -85,6 +87,7 @@ def export_run(
         created=now(),
         training=training_papers(run, base_bundle),
     )
+    return train_coding(bundle, data_root, progress).bundle
 
 
 def training_papers(run: Run, base: Bundle | None = None) -> dict[str, Any]:

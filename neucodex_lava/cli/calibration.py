@@ -16,6 +16,7 @@ from neucodex_lava.cli.common import Command, DataRoot, command_line
 class Calibrate(Command):
     """Find the numbers of exit policies on held-out samples, and keep them in the bundle.
 
+    Also trains its coding tables, by which codes are sent in fewer bits, on training samples.
     Samples that ``train --holdout`` held out are used; where there are none, one half of the test
     split, which evaluations of these policies then leave out. The bundle's name and answers stay.
     """
@@ -25,7 +26,8 @@ class Calibrate(Command):
     kind: tuple[str, ...] = ()
     """Kinds of calibration, by default all: confidence, entropy and patience (for --drop; kept as
     confidence-calibrated, ...), temperature, topk, topk-snncutoff (for --epsilon), guaranteed (for
-    --level and --confidence), qlearning; and place, where an exit head lies before a cut."""
+    --level and --confidence), qlearning; place, where an exit head lies before a cut; and coding: no
+    policy but the coding tables."""
     drop: float = 0.001
     """Accuracy that may be lost against all timesteps, as a share."""
     epsilon: float = 0.0
@@ -47,7 +49,8 @@ class Calibrate(Command):
 
     def run(self) -> int:
         """Calibrate."""
-        from neucodex_lava.evaluation.calibration.bundles import calibrate_bundles
+        from neucodex_lava.evaluation.calibration.bundles import calibrate_bundles, targets
+        from neucodex_lava.evaluation.calibration.coding import KIND, train_coding
         from neucodex_lava.exits.calibration import CalibrationOptions
 
         options = CalibrationOptions(
@@ -58,19 +61,34 @@ class Calibrate(Command):
             family=self.family,
             seed=self.seed,
         )
+        kinds = tuple(kind for kind in self.kind if kind != KIND)
         with self.progress() as progress:
-            found = calibrate_bundles(
-                self.bundle,
-                kinds=self.kind,
-                options=options,
-                samples=self.samples,
-                base=self.base,
-                data_root=self.data_root,
-                command=command_line(),
-                progress=progress,
+            found = (
+                calibrate_bundles(
+                    self.bundle,
+                    kinds=kinds,
+                    options=options,
+                    samples=self.samples,
+                    base=self.base,
+                    data_root=self.data_root,
+                    command=command_line(),
+                    progress=progress,
+                )
+                if kinds or not self.kind
+                else []
+            )
+            coding = (
+                [train_coding(one, self.data_root, progress) for one in targets(self.bundle)]
+                if KIND in self.kind or not self.kind
+                else []
             )
         self.output(
-            {"target": str(self.bundle), "bundles": [one.to_dict() for one in found]},
+            {
+                "target": str(self.bundle),
+                "bundles": [one.to_dict() for one in found],
+                "coding": [one.to_dict() for one in coding],
+            },
             *(one.table() for one in found),
+            *(one.line() for one in coding),
         )
         return 0

@@ -321,6 +321,7 @@ class Export(Command):
 
     def run(self) -> int:
         """Export."""
+        from neucodex_lava.bundle.manifest import CODING_FILE
         from neucodex_lava.export import export_run
 
         with self.progress() as progress:
@@ -339,11 +340,14 @@ class Export(Command):
             "sha256": bundle.sha256,
             "code_shape": list(m.code_shape),
             "accuracy": m.accuracy,
+            "coding": m.files.get(CODING_FILE),
         }
+        without = "no coding tables: the training samples are not here (neucodex calibrate BUNDLE)"
         self.output(
             result,
             f"{bundle.path}: {m.kind} bundle of {m.architecture} on {m.dataset},"
             f" sha256 {bundle.sha256[:12]}…",
+            *([] if CODING_FILE in m.files else [without]),
             f"next: neucodex verify {bundle.path}",
         )
         return 0

@@ -14,7 +14,7 @@ from bundles import reseal
 from main_job import T_MAX, Job, Slayer, answer, command, silence_slayer
 from plain import run_plain
 
-from neucodex_lava.bundle import load_bundle
+from neucodex_lava.bundle import cuts_of, load_bundle, load_coding
 from neucodex_lava.edge.netx import write_netx
 from neucodex_lava.quantize import to_integer_net
 from neucodex_lava.training.runs import load_model
@@ -41,6 +41,16 @@ def test_export_runs_slayers_own_neurons_and_synapses_for_golden(name: str, job:
     assert slayer.forwards.get("ConvTranspose", 0) >= kinds.count("conv_transpose")
     for node in bundle.net.nodes[:-1]:
         assert bundle.golden.spikes[node.name].any(), "a silent network would agree with anything"
+
+
+@pytest.mark.parametrize("name", ["base", "sp1"])
+def test_export_trains_coding_tables_for_every_cut(name: str, job: Job) -> None:
+    bundle = load_bundle(job.bundle(name))
+    assert job.answers[f"export {name}"]["coding"] == bundle.manifest.files["coding.safetensors"]
+    for cut in cuts_of(bundle.manifest):
+        tables = load_coding(bundle, cut)
+        assert tables is not None
+        tables.check_fit(bundle.net.with_cut(cut).code_shape, bundle.net.with_cut(cut).code_bits)
 
 
 @pytest.mark.parametrize("name", ["base", "sp1"])

@@ -17,6 +17,7 @@ from neucodex_lava.bundle.paperwork import now
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import TwinResult, run_twin
 from neucodex_lava.errors import ConfigError, DataError
+from neucodex_lava.evaluation.calibration import coding
 from neucodex_lava.evaluation.calibration import place as place_calibration
 from neucodex_lava.evaluation.calibration.results import Calibrated, CalibratedBundle, Check
 from neucodex_lava.evaluation.calibration.samples import (
@@ -74,8 +75,11 @@ def calibrate_bundles(
     known = (*KINDS, place_calibration.KIND)
     for kind in kinds:
         if kind not in known:
-            raise ConfigError(f"unknown calibration '{kind}'", f"choose one of {', '.join(known)}")
-    root, bundles = _targets(folder, base)
+            raise ConfigError(
+                f"unknown calibration '{kind}'", f"choose one of {', '.join((*known, coding.KIND))}"
+            )
+    bundles = targets(folder)
+    root = find_base(bundles[0], base) if len(bundles) == 1 else bundles[0]
     where = {bundle.path: sites(bundle) for bundle in bundles}
     if place_calibration.KIND in kinds and not any(where.values()):
         raise no_site(folder, "any cut" if len(where) > 1 else "its cut")
@@ -142,13 +146,16 @@ def _kept(found: CalibratedBundle, how: Mapping[str, Any], *, afresh: bool) -> C
     return CalibratedBundle(bundle, found.samples, policies, removed)
 
 
-def _targets(folder: Path, base: Path | None) -> tuple[Bundle, list[Bundle]]:
-    """The base, and the bundles to calibrate."""
+def targets(folder: Path) -> list[Bundle]:
+    """The bundle in a folder, or the family: its base first.
+
+    Raises:
+        NeucodexError: there is none.
+    """
     if (folder / MANIFEST_FILE).is_file() or not folder.is_dir():
-        bundle = load_bundle(folder)
-        return find_base(bundle, base), [bundle]
+        return [load_bundle(folder)]
     root, splits = find_sweep(folder)
-    return root, [root, *splits]
+    return [root, *splits]
 
 
 class _Runs:

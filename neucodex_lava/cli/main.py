@@ -25,6 +25,7 @@ from neucodex_lava.cli.evaluation import Demo, Energy, Evaluate, Report, Sweep
 from neucodex_lava.cli.machine import Bench, Doctor
 from neucodex_lava.cli.reproduce import Reproduce
 from neucodex_lava.cli.simulation import Simulate, Verify
+from neucodex_lava.cli.tail_export import ExportTail
 from neucodex_lava.cli.training import Convert, Export, Finetune, Train
 from neucodex_lava.errors import ConfigError, MissingDependencyError, NeucodexError
 
@@ -34,6 +35,7 @@ COMMANDS: dict[str, type[Any]] = {
     "finetune": Finetune,
     "convert": Convert,
     "export": Export,
+    "export-tail": ExportTail,
     "verify": Verify,
     "calibrate": Calibrate,
     "simulate": Simulate,

@@ -1,4 +1,4 @@
-"""The cloud's end on its own: no Lava, no SLAYER, a current torch, and SLAYER's running sums all the same."""
+"""The cloud's end on its own: no Lava, no SLAYER, a current torch, and the same running sums."""
 
 from __future__ import annotations
 

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from host_bridge.client.channels import Channels
 from host_bridge.client.client import EdgeClient
+from host_bridge.client.ladder import Source, Verdict, descend
 from host_bridge.client.log import LinkCounts, StepReply
+from host_bridge.client.pool import EdgePool
 
-__all__ = ["EdgeClient", "LinkCounts", "StepReply"]
+__all__ = [
+    "Channels",
+    "EdgeClient",
+    "EdgePool",
+    "LinkCounts",
+    "Source",
+    "StepReply",
+    "Verdict",
+    "descend",
+]

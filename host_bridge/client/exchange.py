@@ -62,6 +62,8 @@ class Exchange:
             )
             self._up[self._sent] = len(raw)
             self._counts.codes += 1
+            self._counts.payload_bits += 8 * len(written.payload)
+            self._counts.wire_bytes += wire_bytes(len(raw))
             self._counts.replayed += self._sent <= len(log.replies)
             self.stream.send(raw)
 
@@ -71,6 +73,7 @@ class Exchange:
             return 0
         raw = encode(Message(Kind.END_SAMPLE, *self._ids, log.number, self._sent))
         self.stream.send(raw)
+        self._counts.wire_bytes += wire_bytes(len(raw))
         return wire_bytes(len(raw))
 
     def close(self) -> None:
@@ -94,6 +97,7 @@ class Exchange:
                 f"the cloud server sent {message.kind.name} of session {message.session:016x} into "
                 f"the stream of session {self._ids[0]:016x}"
             )
+        self._counts.wire_bytes += wire_bytes(len(raw))
         if self._is_old(message, log):
             self._counts.ignored += 1
             return False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -74,10 +75,12 @@ class SampleLog:
 
 @dataclass
 class LinkCounts:
-    """What a session met on the way; a fault-free run has zeros but for `codes`.
+    """What a session sent in all and met on the way; without a fault all but the first three are 0.
 
     Args:
         codes: CODEs sent, with those sent again.
+        payload_bits: the coded spikes of these, in whole bytes, as bits.
+        wire_bytes: of all messages of samples both ways, modelled as in `StepReply`.
         replayed: of these, sent again to a server that had lost the session.
         reconnects: times the session was taken up again.
         busy: CODEs that a server did not take.
@@ -85,7 +88,14 @@ class LinkCounts:
     """
 
     codes: int = 0
+    payload_bits: int = 0
+    wire_bytes: int = 0
     replayed: int = 0
     reconnects: int = 0
     busy: int = 0
     ignored: int = 0
+
+    @classmethod
+    def sum(cls, counts: Iterable[LinkCounts]) -> LinkCounts:
+        """Of several sessions together."""
+        return cls(*(sum(column) for column in zip(*map(astuple, counts))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +13,7 @@ from tyro.conf import Positional
 from neucodex_lava.cli.common import Command, DataRoot
 from neucodex_lava.cli.link_options import LinkOptions
 from neucodex_lava.cli.policy_options import PolicyOptions
-from neucodex_lava.cli.security_options import ServerSecurityOptions
+from neucodex_lava.cli.security_options import ClientSecurityOptions, ServerSecurityOptions
 from neucodex_lava.cli.session_limits import SessionLimits
 
 
@@ -84,7 +85,7 @@ class Serve(ServerSecurityOptions, SessionLimits, Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Infer(LinkOptions, PolicyOptions, Command):
+class Infer(ClientSecurityOptions, LinkOptions, PolicyOptions, Command):
     """Classify test samples: the edge part in Lava here, the tail on a server.
 
     The exit policy decides after every timestep whether to stop.
@@ -93,7 +94,7 @@ class Infer(LinkOptions, PolicyOptions, Command):
     bundle: Positional[Path]
     """Folder of the bundle that the server serves."""
     cloud: str = "127.0.0.1:50051"
-    """HOST:PORT of the server."""
+    """HOST:PORT of the server, or of several with commas between them: one that fails is replaced."""
     split: str | None = None
     """Cut a base bundle at this split point; 'input' sends the encoded input."""
     samples: int = 20
@@ -105,7 +106,20 @@ class Infer(LinkOptions, PolicyOptions, Command):
     schedule: Literal["gated", "pipelined"] = "gated"
     """Of the edge: gated (needs gated neurons) or pipelined (as stock neurons run)."""
     timeout: float = 5.0
-    """Seconds to wait for any answer."""
+    """Seconds of silence after which the link counts as lost."""
+    retry_for: Annotated[float, tyro.conf.arg(metavar="S")] = 30.0
+    """Seconds that a sample waits for a lost link to come back, without --deadline."""
+    deadline: Annotated[float | None, tyro.conf.arg(metavar="MS")] = None
+    """Milliseconds that a sample may take, the simulation of the edge included; after them the best
+    answer so far is the result, else an exit head's on the edge, else none. By default no limit."""
+    speculate: bool = False
+    """Compute and send the next timestep before the answer to this one has come."""
+    in_flight: int = 1
+    """Samples at once, with --split input."""
+    codec: Literal["auto", "packed", "zstd", "ans", "ans-conditioned", "addresses"] = "packed"
+    """How codes are written; auto takes the soonest there by --link-rate, or the smallest."""
+    link_rate: Annotated[float | None, tyro.conf.arg(metavar="BIT/S")] = None
+    """Bits a second of the link towards the cloud, for --codec auto; by default size alone counts."""
     dataset: str | None = None
     """Another dataset of the same shape and classes instead of the bundle's own."""
     data_root: DataRoot = None
@@ -116,7 +130,19 @@ class Infer(LinkOptions, PolicyOptions, Command):
     def run(self) -> int:
         """Infer."""
         from neucodex_lava.evaluation.infer import infer
+        from neucodex_lava.evaluation.live import LiveOptions
+        from neucodex_lava.evaluation.measured import LinkUse
 
+        deadline_s = math.inf if self.deadline is None else 1e-3 * self.deadline
+        live = LiveOptions(deadline_s, self.speculate)
+        use = LinkUse(
+            timeout_s=self.timeout,
+            patience_s=self.retry_for if self.deadline is None else math.inf,
+            codec=self.codec,
+            link_rate_bps=self.link_rate,
+            security=self.security(),
+            deadline_ms=0 if self.deadline is None else max(1, round(self.deadline)),
+        )
         with self.progress() as progress:
             found = infer(
                 self.bundle,
@@ -126,8 +152,10 @@ class Infer(LinkOptions, PolicyOptions, Command):
                 policy=self.policy,
                 numbers=self.numbers(),
                 costs=self.costs(),
+                use=use,
+                live=live,
+                in_flight=self.in_flight,
                 schedule=self.schedule,
-                timeout_s=self.timeout,
                 dataset=self.dataset,
                 data_root=self.data_root,
                 progress=progress,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neucodex_lava.edge.wiring import Schedule
@@ -16,19 +17,22 @@ class InferredSample:
     Attributes:
         sample: its place among those run, from 0.
         index: its place in the test split, from 0.
-        label, prediction: classes.
-        timesteps: after which the policy stopped.
-        edge_timesteps: run on the edge; more than that where the pipeline had begun them already.
+        label, prediction: classes; a prediction of None is an abstention.
+        timesteps: after which the policy stopped, or that the answer is of when time was up.
+        edge_timesteps: run on the edge; more than that where the pipeline had begun them already, the
+            edge ran ahead, or it waited in vain.
         payload_bits, wire_bytes: sent.
         syn_ops: of the edge part.
         edge_s, roundtrip_s, cloud_s: wall times of simulator, link and cloud, and of cloud alone.
-        source: who answered: ``cloud``, or ``local``: an exit head on the edge.
+        source: who answered: ``cloud``; ``cloud-earlier``: the latest that had come when time was up;
+            ``local``: an exit head on the edge; or ``abstained``.
+        extra_syn_ops, extra_bits: of `syn_ops` and `payload_bits`, what the answer did not need.
     """
 
     sample: int
     index: int
     label: int
-    prediction: int
+    prediction: int | None
     timesteps: int
     edge_timesteps: int
     payload_bits: int
@@ -38,6 +42,8 @@ class InferredSample:
     roundtrip_s: float
     cloud_s: float
     source: str = "cloud"
+    extra_syn_ops: int = 0
+    extra_bits: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Inference:
         samples: one by one.
         link_lost: number of the first sample from which on there was no link; None where it held.
         problem: why there was none.
+        deadline_ms: of a sample; None for none.
+        link: what the sessions sent and met on the way (`host_bridge.client.LinkCounts`).
     """
 
     target: str
@@ -65,10 +73,12 @@ class Inference:
     samples: list[InferredSample]
     link_lost: int | None = None
     problem: str = ""
+    deadline_ms: float | None = None
+    link: dict[str, int] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers."""
+        """Share of right answers; an abstention is none."""
         return sum(s.label == s.prediction for s in self.samples) / len(self.samples)
 
     @property
@@ -81,10 +91,15 @@ class Inference:
         """Share of samples that an exit head on the edge answered."""
         return sum(s.source == "local" for s in self.samples) / len(self.samples)
 
+    @property
+    def sources(self) -> dict[str, int]:
+        """How many samples were answered by whom."""
+        return dict(Counter(s.source for s in self.samples))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         means = {"accuracy": self.accuracy, "mean_timesteps": self.mean_timesteps}
-        return asdict(self) | means | {"local_share": self.local_share}
+        return asdict(self) | means | {"local_share": self.local_share, "sources": self.sources}
 
     def table(self, show: int) -> Any:
         """A rich table of the first `show` samples, and a line for all."""
@@ -97,18 +112,20 @@ class Inference:
         if self.edge_depth:
             names.insert(4, "fed to edge")
         placed = self.policy == "place"
-        if placed:
+        by = placed or self.deadline_ms is not None
+        if by:
             names.insert(3, "by")
         for name in names:
             table.add_column(name, justify="right")
         for s in self.samples[:show]:
-            answer = str(s.prediction) if s.prediction == s.label else f"[red]{s.prediction}[/]"
+            given = "none" if s.prediction is None else str(s.prediction)
+            answer = given if s.prediction == s.label else f"[red]{given}[/]"
             fed = [f"{s.edge_timesteps} of {self.t_max}"] if self.edge_depth else []
             table.add_row(
                 str(s.index),
                 str(s.label),
                 answer,
-                *([s.source] if placed else []),
+                *([s.source] if by else []),
                 f"{s.timesteps} of {self.t_max}",
                 *fed,
                 f"{s.payload_bits} bit",
@@ -122,6 +139,17 @@ class Inference:
         )
         if placed:
             line += f", {100 * self.local_share:.1f} % answered on the edge"
+        if self.deadline_ms is not None:
+            shares = ", ".join(f"{n} {source}" for source, n in sorted(self.sources.items()))
+            line += f"\nwithin {self.deadline_ms:g} ms: {shares}"
+        extra = sum(s.extra_syn_ops for s in self.samples), sum(s.extra_bits for s in self.samples)
+        if any(extra):
+            line += f"\nnot needed in the end: {extra[0]:,} SynOps, {extra[1]:,} bit sent"
+        if self.link.get("reconnects"):
+            line += (
+                f"\nthe link broke and was taken up again {self.link['reconnects']} times,"
+                f" {self.link['replayed']} codes sent again"
+            )
         if self.link_lost is not None:
             line += f"\nno link from sample {self.link_lost} on: {escape(self.problem)}"
         if not self.edge_depth:

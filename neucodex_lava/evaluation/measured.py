@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energy.ledger import Ledger
-from host_bridge.client import EdgeClient
+from host_bridge.client import Channels, EdgeClient
+from host_bridge.client.client import DEFAULT_PATIENCE_S
+from host_bridge.security import ClientSecurity
+from neucodex_lava.bundle.coding import load_coding
 from neucodex_lava.edge.books import Stop
 from neucodex_lava.edge.session import EdgeSession, StepResult
 from neucodex_lava.errors import ConfigError, SimulationError
@@ -51,16 +54,58 @@ class Measured:
     stops: tuple[Stop, ...] = ()
 
 
-def connect(configuration: Configuration, address: str, timeout_s: float = 30.0) -> EdgeClient:
-    """A client for the configuration's cloud tail (not yet opened)."""
+@dataclass(frozen=True)
+class LinkUse:
+    """How the edge uses its link to the cloud.
+
+    Attributes:
+        timeout_s: longest silence while an answer is awaited, in seconds.
+        patience_s: how long a sample waits for a lost link to come back, in seconds.
+        codec: one of `host_bridge.codecs.CHOICES`.
+        link_rate_bps: towards the cloud; `auto` then weighs time against size. None: by size alone.
+        security: what to trust and to show; None for a plain connection.
+        deadline_ms: a code that waited longer for its turn on the server is not run; 0 for none.
+    """
+
+    timeout_s: float = 30.0
+    patience_s: float = DEFAULT_PATIENCE_S
+    codec: str = "packed"
+    link_rate_bps: float | None = None
+    security: ClientSecurity | None = None
+    deadline_ms: int = 0
+
+
+def connect(
+    configuration: Configuration,
+    address: str,
+    use: LinkUse | None = None,
+    channels: Channels | None = None,
+) -> EdgeClient:
+    """A client for the configuration's cloud tail (not yet opened).
+
+    Args:
+        configuration: whose tail.
+        address: HOST:PORT, or several with commas between them.
+        use: of the link.
+        channels: connections shared with other clients.
+    """
+    use = use or LinkUse()
     net = configuration.net
+    tables = None if use.codec == "packed" else load_coding(configuration.bundle, net.cut)
     return EdgeClient(
-        address,
+        targets=[target.strip() for target in address.split(",")],
         model=configuration.model_id,
         code_shape=net.code_shape,
         code_bits=net.code_bits,
         t_max=net.timesteps,
-        timeout_s=timeout_s,
+        timeout_s=use.timeout_s,
+        patience_s=use.patience_s,
+        deadline_ms=use.deadline_ms,
+        coding=tables,
+        codec=use.codec,
+        link_rate_bps=use.link_rate_bps,
+        security=use.security,
+        channels=channels,
     )
 
 

@@ -19,7 +19,7 @@ from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.errors import BridgeError, ConfigError, SimulationError
 from neucodex_lava.evaluation.calibration.place import calibrated_places, energy_of_steps
 from neucodex_lava.evaluation.heads import Heads
-from neucodex_lava.evaluation.measured import connect
+from neucodex_lava.evaluation.measured import LinkUse, connect
 from neucodex_lava.evaluation.outcome import TwinRuns
 from neucodex_lava.evaluation.place.infer import infer_place
 from neucodex_lava.evaluation.place.placement import LinkPrices, Placement, placement, sites
@@ -100,7 +100,7 @@ def test_once_the_link_fails_the_exit_head_answers_and_says_so(bundle: Bundle) -
     down = read_off(dataclasses.replace(found, policy=found.down), whole)
     with EdgeSession(found.site.net, keep_ledger=True) as session, ExitStack() as server:
         address = server.enter_context(serving(tails(found)))
-        client = connect(found.site.configuration, address, timeout_s=2.0)
+        client = connect(found.site.configuration, address, LinkUse(patience_s=0.5))
 
         def pull_the_plug(_: str, done: int, total: int) -> None:
             if done == 5:

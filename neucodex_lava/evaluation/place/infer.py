@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from neucodex_lava.bundle import Bundle
@@ -10,7 +11,7 @@ from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.evaluation.halves import CalibrationHalf
 from neucodex_lava.evaluation.inference import Inference, InferredSample
-from neucodex_lava.evaluation.measured import connect
+from neucodex_lava.evaluation.measured import LinkUse, connect
 from neucodex_lava.evaluation.place.placement import (
     LinkPrices,
     Placement,
@@ -31,10 +32,10 @@ def infer_place(
     bundle: Bundle,
     target: str,
     costs: LinkPrices,
+    use: LinkUse | None = None,
     *,
     split: str | None = None,
     samples: int = 20,
-    timeout_s: float = 5.0,
     dataset: str | None = None,
     data_root: Path | None = None,
     progress: Progress = silent,
@@ -47,9 +48,9 @@ def infer_place(
         bundle: the one that the server serves, calibrated.
         target: HOST:PORT.
         costs: of the link.
+        use: of the link; a loss that its patience does not mend means that it is down.
         split: cut of a base bundle.
         samples: test samples, 0 for all; those that the policy was calibrated on are left out.
-        timeout_s: longest wait for one answer, in seconds: after it the link counts as down.
         dataset, data_root: as `load_samples`.
         progress: called after every sample.
 
@@ -63,7 +64,10 @@ def infer_place(
     inputs, labels, index = load_indexed_samples(
         bundle, samples, data_root=data_root, dataset=dataset, leave_out=[half] if half else []
     )
-    client = connect(c, target, timeout_s)
+    use = use or LinkUse(timeout_s=5.0)
+    # A head on the edge can answer: it waits no longer for a lost link than for a silent one.
+    use = replace(use, patience_s=min(use.patience_s, use.timeout_s))
+    client = connect(c, target, use)
     with ExitStack() as stack:
         session = stack.enter_context(EdgeSession(site.net, keep_ledger=True))
         run = run_placed(found, inputs, session, client, task="infer", progress=progress)

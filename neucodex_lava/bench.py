@@ -18,7 +18,7 @@ def run_bench(name: str, progress: Progress = silent, cases: Sequence[str] = ())
     """Run ``benchmarks/<name>.py``.
 
     Args:
-        name: ``sim``, ``executor``, ``bridge``, ``train`` or ``exits``.
+        name: ``sim``, ``executor``, ``codec``, ``bridge``, ``train`` or ``exits``.
         progress: told how far the benchmark is.
         cases: only these cases, where the benchmark has some; all when empty.
 

@@ -25,7 +25,7 @@ from neucodex_lava.errors import ProtocolError
 
 
 class Decoder:
-    """Reads the codes of one session, from anyone; for one thread at a time.
+    """Reads codes, from anyone; keeps nothing, so sessions and threads may share one.
 
     Args:
         shape: (C, H, W) of the codes.

@@ -28,13 +28,14 @@ class Doctor(Command):
 class Bench(Command):
     """Measure a ratio against a baseline, both in one run."""
 
-    name: Positional[Literal["sim", "executor", "bridge", "train", "exits"]]
+    name: Positional[Literal["sim", "executor", "codec", "bridge", "train", "exits"]]
     """sim: Lava fused against stock Lava; executor: the torch executor against its bare convolutions;
-    bridge: the bridge against a bare gRPC echo; train: a training step against bare convolutions,
+    codec: what codes are coded to, against their entropy and against bit-packing; bridge: the bridge
+    against a bare gRPC echo; train: a training step against bare convolutions,
     SLAYER, snnTorch and SpikingJelly (the last two after `make peers`); exits: one step of each exit
     policy against its limit."""
     case: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Only this case of sim, executor or train; may be given more than once."""
+    """Only this case of sim, executor, codec, bridge or train; may be given more than once."""
 
     def run(self) -> int:
         """Measure."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -216,6 +218,25 @@ def test_silent_code_takes_no_bytes_at_all():
     silent = np.zeros(SHAPE, np.uint8)
     assert Coder(SHAPE, 1, tables, "ans").encode(silent) == (ANS, b"")
     assert not Decoder(SHAPE, 1, tables).decode(ANS, b"").any()
+
+
+def test_threads_may_share_a_decoder():
+    codes = words(17, 64).reshape(16, 4, 8, 8, 32)
+    tables = tables_of(codes)
+    decoder = Decoder((8, 8, 32), 1, tables)
+    sent = [
+        (code, sample[t - 1] if t else None, Coder((8, 8, 32), 1, tables, choice))
+        for sample in codes
+        for t, code in enumerate(sample)
+        for choice in ("zstd", "ans", "ans-conditioned")
+    ]
+    written = [(code, before, *coder.encode(code, before)) for code, before, coder in sent]
+
+    def read(_: int) -> bool:
+        return all((decoder.decode(n, p, before) == code).all() for code, before, n, p in written)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(read, range(8)))
 
 
 def test_trained_dictionary_helps_frames_it_was_not_trained_on():

@@ -33,7 +33,7 @@ LEFT_ALONE_S: Final = 3.0
 _OPENING_S: Final = 1.0
 _MAX_EPOCH: Final = 0xFFFF
 _LAST_WORDS_S: Final = 0.5
-_SESSION_HEADER: Final = "neucodex-session"
+_SESSION_HEADER: Final = "x-neucodex-session"
 
 
 @dataclass(frozen=True, eq=False)

@@ -184,7 +184,7 @@ def test_session_moves_to_another_server_and_is_replayed_there(make_tail):
     replayed = [(m.epoch, m.sample, m.timestep) for m in streams[-1].seen if m.kind is Kind.CODE]
     assert replayed == [(replayed[0][0], 0, t) for t in (1, 2, 3, 4)]
     assert replayed[0][0] > 0
-    opened, session = streams[-1].seen[0], streams[-1].metadata["neucodex-session"]
+    opened, session = streams[-1].seen[0], streams[-1].metadata["x-neucodex-session"]
     assert f"{opened.session:016x}" == session, "proxies can keep a session on one server"
 
 

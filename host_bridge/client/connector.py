@@ -33,6 +33,7 @@ LEFT_ALONE_S: Final = 3.0
 _OPENING_S: Final = 1.0
 _MAX_EPOCH: Final = 0xFFFF
 _LAST_WORDS_S: Final = 0.5
+_MAY_SAY_WHEN: Final = ("RESOURCE_EXHAUSTED", "UNAVAILABLE")
 _SESSION_HEADER: Final = "x-neucodex-session"
 
 
@@ -283,7 +284,7 @@ def hear(stream: Stream, raw: bytes) -> Message:
 
 def _asked_to_wait_s(stream: Stream, error: BridgeError) -> float:
     # The server says it at the end of the call, after the ERROR.
-    if error.status != "RESOURCE_EXHAUSTED":
+    if error.status not in _MAY_SAY_WHEN:
         return 0.0
     try:
         stream.receive(_LAST_WORDS_S)

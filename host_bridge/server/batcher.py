@@ -121,6 +121,8 @@ class Batcher:
                 self._loop.call_soon_threadsafe(self._done, batch)
             except RuntimeError:  # The event loop has been closed: nobody waits.
                 return
+            # Not held while waiting for the next: a sample's state goes with its session.
+            del batch
 
     def _done(self, batch: list[Step]) -> None:
         self._running = False

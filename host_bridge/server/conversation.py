@@ -56,6 +56,7 @@ class Conversation:
         self._room: asyncio.Future[None] | None = None
         self._reason: Refusal | None = None
         self._ended = False
+        self._half_closed = False
         self._span: Any = None
         self._pace = hub.limits.pace()
 
@@ -154,10 +155,12 @@ class Conversation:
             following = self._session.next_step()
             if following is not None:
                 self._submit(following)
+        self._end_if_answered()
 
     def step_late(self, step: Step) -> None:
         """A step of the session waited beyond its deadline."""
         self._refuse(step, 0)
+        self._end_if_answered()
 
     async def _read(self) -> None:
         end_of_stream = grpc().aio.EOF
@@ -169,7 +172,9 @@ class Conversation:
                 except Exception:  # The stream broke; gRPC's own words, and nobody to tell.
                     break
                 if raw is end_of_stream:
-                    break
+                    self._half_closed = True
+                    self._end_if_answered()
+                    return
                 self.heard_s = self._loop.time()
                 while self._pace is not None and (wait_s := self._pace.take(self._loop.time())):
                     await asyncio.sleep(wait_s)
@@ -251,6 +256,11 @@ class Conversation:
         )
         if self._hub.trace is not None:
             self._span = self._hub.trace(opening.name, fields)
+
+    def _end_if_answered(self) -> None:
+        # An edge that has nothing more to say may still wait for answers.
+        if self._half_closed and not self._session.unanswered:
+            self.end()
 
     async def _write(self, raw: bytes) -> None:
         self._writing = True

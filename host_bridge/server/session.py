@@ -68,6 +68,11 @@ class Session:
         """The session's number for logs, 16 hex digits; dashes before OPEN."""
         return self.opening.name if self.opening else "-" * 16
 
+    @property
+    def unanswered(self) -> int:
+        """Codes that wait or run."""
+        return len(self._waiting)
+
     def read(self, raw: bytes) -> Message:
         """Decode what came over the stream; `ProtocolError` when it is malformed."""
         return decode(raw, self._limit)

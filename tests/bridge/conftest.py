@@ -79,3 +79,32 @@ class FakeTail:
 @pytest.fixture
 def make_tail() -> Callable[..., FakeTail]:
     return FakeTail
+
+
+@dataclass
+class FakeBatchTail(FakeTail):
+    """The same, which also takes samples together; `sizes` says how many at a time.
+
+    A code whose first value is 1 fails where `poisoned`, and all that are taken with it.
+    """
+
+    sizes: list[int] = field(default_factory=list)
+    poisoned: bool = False
+
+    def step(self, state: State, code: np.ndarray) -> tuple[State, np.ndarray]:
+        if self.poisoned and code.flat[0]:
+            raise RuntimeError("poison")
+        return super().step(state, code)
+
+    def step_batch(self, states: list[State], codes: np.ndarray) -> tuple[list[State], np.ndarray]:
+        self.sizes.append(len(states))
+        if self.poisoned and codes[:, 0, 0, 0].any():
+            raise RuntimeError("poison")
+        self.before_step()
+        pairs = [FakeTail.step(self, state, code) for state, code in zip(states, codes)]
+        return [state for state, _ in pairs], np.stack([sums for _, sums in pairs])
+
+
+@pytest.fixture
+def make_batch_tail() -> Callable[..., FakeBatchTail]:
+    return FakeBatchTail

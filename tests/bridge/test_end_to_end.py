@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from raw_edge import RawEdge
 
 from host_bridge import EdgeClient, serving
-from host_bridge.messages import HEADER_BYTES, wire_bytes
+from host_bridge.handshake import Drain, Refusal
+from host_bridge.messages import HEADER_BYTES, Kind, wire_bytes
+from host_bridge.server.limits import Limits
 from neucodex_lava.errors import BridgeError, ConfigError, ProtocolError
 
 
@@ -73,26 +77,25 @@ def test_reply_tells_what_the_step_cost(make_tail):
     assert 0.02 <= reply.cloud_s <= reply.roundtrip_s
 
 
-def test_concurrent_sessions_do_not_mix(make_tail):
-    # Every step waits for the other session's, so the two are interleaved timestep by timestep.
-    meet = threading.Barrier(2, timeout=20)
-    tail = make_tail(before_step=meet.wait)
-    local = make_tail()
-    codes = local.codes(seed=9, samples=6)
+def test_concurrent_sessions_are_taken_together_and_do_not_mix(make_batch_tail):
+    local, tail = make_batch_tail(), make_batch_tail(before_step=lambda: time.sleep(0.01))
+    codes = local.codes(seed=9, samples=12)
     results = {}
     with serving(tail) as address:
 
         def edge(which):
             with client_for(address, tail) as client:
-                results[which] = [infer(client, sample).tolist() for sample in codes[which::2]]
+                results[which] = [infer(client, sample).tolist() for sample in codes[which::4]]
 
-        threads = [threading.Thread(target=edge, args=(n,)) for n in range(2)]
+        threads = [threading.Thread(target=edge, args=(n,)) for n in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    for which in range(2):
-        assert results[which] == [local.run(sample).tolist() for sample in codes[which::2]]
+    for which in range(4):
+        assert results[which] == [local.run(sample).tolist() for sample in codes[which::4]]
+    assert max(tail.sizes) >= 2
+    assert sum(tail.sizes) <= 48, "one step of a session at a time"
 
 
 def test_one_server_serves_several_bundles(make_tail):
@@ -160,13 +163,16 @@ def test_closed_client_says_so(make_tail):
 def test_failing_tail_ends_the_session_without_its_details(make_tail):
     tail = make_tail(fail_at=2)
     sample = tail.codes(seed=0)[0]
-    with serving(tail) as address, client_for(address, tail) as client:
-        client.start_sample()
-        client.step(sample[0])
-        with pytest.raises(BridgeError) as caught:
-            client.step(sample[1])
-        assert caught.value.message == "the tail failed at sample 0, timestep 2: RuntimeError"
-        assert "secret" not in str(caught.value)
+    with serving(tail) as address:
+        with RawEdge(address, tail) as edge:
+            edge.open()
+            for t in (1, 2):
+                edge.code(sample[t - 1], 0, t)
+                answer = edge.get()
+            assert answer.kind is Kind.ERROR
+            said = Refusal.from_bytes(answer.payload)
+            assert said.message == "the tail failed at sample 0, timestep 2: RuntimeError"
+            assert edge.end()[:2] == ("INTERNAL", said.message)
         # The server itself goes on.
         with client_for(address, tail) as next_client:
             assert infer(next_client, sample).tolist() == tail.run(sample).tolist()
@@ -190,9 +196,9 @@ def test_state_is_freed_when_the_edge_leaves_within_a_sample(make_tail, way):
 
 def test_sessions_beyond_the_limit_are_refused_until_one_ends(make_tail):
     tail = make_tail()
-    with serving(tail, max_sessions=1) as address:
+    with serving(tail, limits=Limits(max_sessions=1)) as address:
         with client_for(address, tail) as first:
-            with pytest.raises(BridgeError, match="refuses: the server already holds 1 sessions"):
+            with pytest.raises(BridgeError, match="the server already holds 1 sessions"):
                 client_for(address, tail).open()
             sample = tail.codes(1)[0]
             assert infer(first, sample).tolist() == tail.run(sample).tolist()
@@ -200,22 +206,24 @@ def test_sessions_beyond_the_limit_are_refused_until_one_ends(make_tail):
             assert second.classes == 10
 
 
-def test_server_that_stops_within_a_session_is_noticed_at_once(make_tail):
+def test_server_that_stops_within_a_sample_says_so_twice(make_tail):
     tail = make_tail()
-    code = tail.codes(0)[0, 0]
-    with serving(tail, grace_s=0.1) as address:
-        client = client_for(address, tail)
-        client.open()
-        client.start_sample()
-        client.step(code)
-    with pytest.raises(BridgeError, match="the cloud server is stopping"):
-        client.step(code)
-    with pytest.raises(BridgeError, match="is not open"):
-        client.step(code)
+    with ExitStack() as stack:
+        with serving(tail, grace_s=0.1) as address:
+            edge = stack.enter_context(RawEdge(address, tail))
+            edge.open()
+            edge.code(tail.codes(0)[0, 0], 0, 1)
+            edge.get()
+        drain, refusal = edge.get(), edge.get()
+        assert Drain.from_bytes(drain.payload) == Drain("the cloud server is stopping", 1000)
+        assert Refusal.from_bytes(refusal.payload).status == "UNAVAILABLE"
+        status, text, trailing = edge.end()
+    assert (status, text) == ("UNAVAILABLE", "the cloud server is stopping")
+    assert trailing["retry-after-ms"] == "1000"
     assert len(tail.alive) == 0
 
 
-def test_server_that_stops_during_a_step_is_noticed(make_tail):
+def test_server_that_stops_during_a_step_does_not_wait_for_it(make_tail):
     entered, leave = threading.Event(), threading.Event()
 
     def hang():
@@ -223,24 +231,15 @@ def test_server_that_stops_during_a_step_is_noticed(make_tail):
         leave.wait(20)
 
     tail = make_tail(before_step=hang)
-    caught = []
-    with serving(tail, grace_s=0.1) as address:
-        client = client_for(address, tail)
-        client.open()
-        client.start_sample()
-
-        def step():
-            try:
-                client.step(tail.codes(0)[0, 0])
-            except BridgeError as error:
-                caught.append(error.message)
-
-        thread = threading.Thread(target=step)
-        thread.start()
-        assert entered.wait(10)
-    thread.join(10)
-    leave.set()
-    assert caught == ["the cloud server is stopping"]
+    with ExitStack() as stack:
+        with serving(tail, grace_s=0.1) as address:
+            edge = stack.enter_context(RawEdge(address, tail))
+            edge.open()
+            edge.code(tail.codes(0)[0, 0], 0, 1)
+            assert entered.wait(10)
+        assert [edge.get().kind for _ in range(2)] == [Kind.DRAIN, Kind.ERROR]
+        assert edge.end()[0] == "UNAVAILABLE"
+        leave.set()
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from neucodex_lava.bundle import Bundle, Golden, digest_potentials, load_bundle,
 from neucodex_lava.bundle.paperwork import COMMANDS_LIMIT, now
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
+from neucodex_lava.coding import train_coding
 from neucodex_lava.config import to_dict
 from neucodex_lava.data import load
 from neucodex_lava.errors import BundleError
-from neucodex_lava.evaluation.calibration.coding import train_coding
 from neucodex_lava.integer_net import Connection, IntegerNet
 from neucodex_lava.models.split import SplitModel
 from neucodex_lava.progress import Progress, silent

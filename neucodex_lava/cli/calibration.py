@@ -49,8 +49,8 @@ class Calibrate(Command):
 
     def run(self) -> int:
         """Calibrate."""
+        from neucodex_lava.coding import KIND, train_coding
         from neucodex_lava.evaluation.calibration.bundles import calibrate_bundles, targets
-        from neucodex_lava.evaluation.calibration.coding import KIND, train_coding
         from neucodex_lava.exits.calibration import CalibrationOptions
 
         options = CalibrationOptions(

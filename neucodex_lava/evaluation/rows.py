@@ -66,6 +66,8 @@ def make_row(
         raw_bits=link.raw_bits * mean_timesteps,
         packed_bits=link.packed_bits * mean_timesteps,
         payload_bits=link.payload_bits * mean_timesteps,
+        coded_bits=outcome.coded_bits,
+        entropy_bits=outcome.entropy_bits,
         wire_bytes=float(link.wire_bytes(exits.timesteps).mean()),
         syn_ops=edge.total("syn_ops") / samples if edge else 0.0,
         macs=edge.total("macs") / samples if edge else 0.0,

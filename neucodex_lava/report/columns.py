@@ -97,6 +97,16 @@ def _sent(value: Callable[[Row], float]) -> Callable[[Results, Row], str]:
     return lambda _, row: DASH if row.configuration.startswith("edge-only") else count(value(row))
 
 
+def _coded(value: Callable[[Row], float | None]) -> Callable[[Results, Row], str]:
+    """A figure of coded codes: a dash where it was not worked out."""
+
+    def show(_: Results, row: Row) -> str:
+        found = value(row)
+        return DASH if found is None else count(found)
+
+    return show
+
+
 ANSWER_COLUMNS: tuple[Column, ...] = (
     Column("accuracy", "accuracy, %\n(95 % interval)", "measured", _accuracy),
     Column("mean_timesteps", "timesteps", "measured", lambda _, r: f"{r.mean_timesteps:.2f}"),
@@ -146,6 +156,8 @@ LINK_COLUMNS: tuple[Column, ...] = (
     Column("raw_bits", "raw\nbits", "modelled", _sent(lambda r: r.raw_bits)),
     Column("packed_bits", "packed\nbits", "modelled", _sent(lambda r: r.packed_bits)),
     Column("payload_bits", "sent\nbits", "modelled", _sent(lambda r: r.payload_bits)),
+    Column("coded_bits", "coded\nbits", "modelled", _coded(lambda r: r.coded_bits)),
+    Column("entropy_bits", "entropy\nlimit", "modelled", _coded(lambda r: r.entropy_bits)),
     Column("wire_bytes", "wire\nbytes", "modelled", _sent(lambda r: r.wire_bytes)),
     Column("edge_s", "edge sim.\ntime", "measured", lambda _, r: si(r.edge_s, "s")),
     Column("local_share", "answered\nlocally", "measured", _local),

@@ -57,6 +57,10 @@ class Row:
         raw_bits: payload as the paper sends it, 32-bit floats (modelled).
         packed_bits: payload bit-packed, without headers.
         payload_bits: payload as sent by the codec used.
+        coded_bits: payload as the smallest codec would send it, in whole bytes, under the bundle's
+            coding tables where it has them (modelled from counts); None where not worked out.
+        entropy_bits: the limit: cross-entropy of the codes under these tables, or without them their
+            own entropy channel by channel; None where not worked out.
         wire_bytes: our messages with gRPC's and HTTP/2's framing of each, both directions
             (modelled from their sizes; TCP, IP and control frames are not in it).
         syn_ops, macs: of the edge part.
@@ -121,6 +125,8 @@ class Row:
     exit_histogram_by_class: list[list[int]] = field(default_factory=list)
     local_share: float | None = None
     exits: list[str] = field(default_factory=list)
+    coded_bits: float | None = None
+    entropy_bits: float | None = None
 
     @property
     def dynamic(self) -> bool:

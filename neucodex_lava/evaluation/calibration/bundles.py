@@ -16,8 +16,8 @@ from neucodex_lava.bundle.manifest import MANIFEST_FILE
 from neucodex_lava.bundle.paperwork import now
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import TwinResult, run_twin
+from neucodex_lava.coding import KIND as CODING
 from neucodex_lava.errors import ConfigError, DataError
-from neucodex_lava.evaluation.calibration import coding
 from neucodex_lava.evaluation.calibration import place as place_calibration
 from neucodex_lava.evaluation.calibration.results import Calibrated, CalibratedBundle, Check
 from neucodex_lava.evaluation.calibration.samples import (
@@ -76,7 +76,7 @@ def calibrate_bundles(
     for kind in kinds:
         if kind not in known:
             raise ConfigError(
-                f"unknown calibration '{kind}'", f"choose one of {', '.join((*known, coding.KIND))}"
+                f"unknown calibration '{kind}'", f"choose one of {', '.join((*known, CODING))}"
             )
     bundles = targets(folder)
     root = find_base(bundles[0], base) if len(bundles) == 1 else bundles[0]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neucodex_lava.bundle import Bundle, coding_bytes, cuts_of, load_coding, put_coding
 from neucodex_lava.bundle.manifest import CODING_FILE
 from neucodex_lava.cloud.coding import SAMPLES, train_tables
+from neucodex_lava.config import DataConfig, from_dict
+from neucodex_lava.data import load
 from neucodex_lava.errors import DataError
-from neucodex_lava.evaluation.samples import EncodedSamples, open_samples
 from neucodex_lava.progress import Progress, silent
 
 KIND = "coding"
@@ -69,23 +68,22 @@ def train_coding(
         progress: called as batches finish.
 
     Raises:
-        BundleError: the dataset does not fit the bundle, or the tables cannot be written.
+        NetError: the dataset does not fit the network.
+        BundleError: the tables cannot be written.
     """
+    data = replace(from_dict(DataConfig, bundle.manifest.data), timesteps=bundle.manifest.t_max)
     try:
-        samples = open_samples(bundle, SAMPLES, data_root=data_root, split="train")
+        found = load(data, data_root, "train")
     except DataError as problem:
         return TrainedCoding(bundle, 0, str(problem))
+    count = min(SAMPLES, len(found))
+    samples = found.take(np.linspace(0, len(found) - 1, count).astype(int))
     task = f"coding tables {bundle.manifest.split or 'base'}"
     tables = train_tables(
         bundle.net,
         cuts_of(bundle.manifest),
-        _batches(samples),
-        lambda done: progress(task, done, len(samples)),
+        (batch.inputs(data) for batch in samples.batches(BATCH)),
+        lambda done: progress(task, done, count),
     )
-    trained = {"dataset": samples.data.dataset, "split": "train", "samples": len(samples)}
-    return TrainedCoding(put_coding(bundle, coding_bytes(tables, trained)), len(samples))
-
-
-def _batches(samples: EncodedSamples) -> Iterator[NDArray[np.uint8]]:
-    for first in range(0, len(samples), BATCH):
-        yield samples.take(slice(first, first + BATCH))
+    trained = {"dataset": data.dataset, "split": "train", "samples": count}
+    return TrainedCoding(put_coding(bundle, coding_bytes(tables, trained)), count)

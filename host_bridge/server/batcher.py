@@ -127,11 +127,11 @@ class Batcher:
     def _done(self, batch: list[Step]) -> None:
         self._running = False
         self._count(batch)
-        if self._waiting:
-            # Before anybody is answered, so that the tail works meanwhile.
-            self._start()
+        # First what hands in the sessions' next steps, so that they go into the next batch.
+        self._starting = True
         for step in batch:
             step.owner.step_done(step)
+        self._start()
 
     def _count(self, batch: Sequence[Step]) -> None:
         took_s = batch[0].compute_s

@@ -24,6 +24,7 @@ LAST_WORDS_S: Final = 0.5
 _OUTBOX_FULL: Final = 64
 """Messages that an edge may leave unread before nothing more is read from it."""
 
+_LEVELS: Final = {"INTERNAL": logging.ERROR, "UNAVAILABLE": logging.INFO}
 _RETRY_STATUSES: Final = ("RESOURCE_EXHAUSTED", "UNAVAILABLE")
 
 
@@ -123,7 +124,7 @@ class Conversation:
             self._outbox.append(raw)
             self._hub.stats.refused[self._reason.status] += 1
             log(
-                logging.ERROR if self._reason.status == "INTERNAL" else logging.WARNING,
+                _LEVELS.get(self._reason.status, logging.WARNING),
                 self._session.name,
                 "refused",
                 f": {self._reason.message}",

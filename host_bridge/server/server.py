@@ -142,7 +142,7 @@ class BridgeServer:
         """
         await self._drain()
         if not await self._samples_ended(grace_s, hurry):
-            _LOG.warning("%d sessions are ended within a sample", self.sessions)
+            _LOG.info("%d sessions are ended within a sample", self.sessions)
         self._hub.end_all(
             self._hub.conversations, BridgeError(DRAINING, "open it anew", "UNAVAILABLE")
         )

@@ -88,8 +88,9 @@ def _synthetic(shape: tuple[int, int, int], activity: float) -> tuple[Codes, Tab
 
 def _released() -> tuple[Codes, Tables, str]:
     from neucodex_lava.bundle import load_bundle, load_coding
+    from neucodex_lava.cloud.coded import codes_at
     from neucodex_lava.cloud.coding import SAMPLES as TRAINED_ON
-    from neucodex_lava.cloud.coding import codes_at, train_tables
+    from neucodex_lava.cloud.coding import train_tables
     from neucodex_lava.cloud.executor import Executor
     from neucodex_lava.cloud.twin import run_twin
     from neucodex_lava.evaluation.samples import open_samples

@@ -71,6 +71,10 @@ class Tables:
                 f"a dictionary of {len(self.dictionary)} bytes, the limit is {DICTIONARY_LIMIT}"
             )
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # What is made of the tables on the way (models, compressors) is made anew elsewhere.
+        return Tables, (self.counts, self.given, self.dictionary)
+
     @property
     def channels(self) -> int:
         """C of the codes."""

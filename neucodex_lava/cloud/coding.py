@@ -8,26 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host_bridge.codecs import Tables, TableTraining
+from neucodex_lava.cloud.coded import codes_at
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_batches
 from neucodex_lava.integer_net import IntegerNet
 
 SAMPLES = 256
 """Samples to train on: the rates of channels are known to a few percent of themselves by then."""
-
-
-def codes_at(
-    net: IntegerNet, cut: int, inputs: NDArray[np.uint8], spikes: dict[str, NDArray[np.uint8]]
-) -> NDArray[np.uint8]:
-    """What crosses a cut, uint8 (N, T, C, H, W).
-
-    Args:
-        net: the network.
-        cut: nodes before it.
-        inputs, spikes: of a run of these samples, (N, C, H, W, T).
-    """
-    source = inputs if cut == 0 else spikes[net.output_at(cut)]
-    return np.ascontiguousarray(np.moveaxis(source, -1, 1))
 
 
 def train_tables(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,8 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from energy.ledger import Ledger
+from host_bridge.codecs import Tables
+from neucodex_lava.cloud.coded import CodedFrames, codes_at
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.errors import NetError
+
+Coding = Mapping[int, Tables | None]
+"""Coding tables by cut; None where there are none."""
+NO_CODING: Final[Coding] = MappingProxyType({})
 
 MALLOC_KEEPS = 31 << 20
 """Just below glibc's DEFAULT_MMAP_THRESHOLD_MAX of 32 MiB."""
@@ -33,6 +40,7 @@ class TwinResult:
         potentials: every node's potential after each timestep (0 where it spiked), in state units,
             int32 (N, C, H, W, T), when recorded.
         exit_sums: running sums of each exit head that ran, int64 (N, K, T).
+        frames: by cut, what its codes take on the link, where that was asked for.
     """
 
     output: NDArray[np.uint8]
@@ -41,6 +49,7 @@ class TwinResult:
     spikes: dict[str, NDArray[np.uint8]] | None
     potentials: dict[str, NDArray[np.int32]] | None
     exit_sums: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    frames: dict[int, CodedFrames] = field(default_factory=dict)
 
     @staticmethod
     def concatenate(parts: Sequence[TwinResult]) -> TwinResult:
@@ -58,6 +67,7 @@ class TwinResult:
             joined(p.spikes for p in parts),
             joined(p.potentials for p in parts),
             joined(p.exit_sums for p in parts),
+            {c: CodedFrames.concatenate([p.frames[c] for p in parts]) for c in first.frames},
         )
 
 
@@ -68,6 +78,7 @@ def run_twin(
     batch_size: int | None = None,
     record: bool = False,
     count: bool = True,
+    coding: Coding = NO_CODING,
     progress: Callable[[int, int], None] | None = None,
 ) -> TwinResult:
     """Run whole samples in batches, on all cores.
@@ -78,6 +89,7 @@ def run_twin(
         batch_size: samples at a time; by default `Executor.batch_size`.
         record: keep every node's spikes and potentials.
         count: fill the ledger; without it all counts are 0.
+        coding: cuts whose codes are priced, each with its coding tables.
         progress: called with (samples done, samples in all).
 
     Returns:
@@ -94,7 +106,7 @@ def run_twin(
     batches = (inputs[first : first + size] for first in range(0, max(samples, 1), size))
     parts: list[TwinResult] = []
     done = 0
-    for part in run_batches(executor, batches, record=record, count=count):
+    for part in run_batches(executor, batches, record=record, count=count, coding=coding):
         parts.append(part)
         done += len(part.output)
         if progress is not None:
@@ -109,6 +121,7 @@ def run_batches(
     record: bool = False,
     count: bool = True,
     spikes_of: Collection[str] = (),
+    coding: Coding = NO_CODING,
 ) -> Iterator[TwinResult]:
     """Run batches of whole samples as they come; results are handed on in order, a few are in work.
 
@@ -116,7 +129,7 @@ def run_batches(
     for each other at its end, and for anything else that runs on their core.
 
     Args:
-        executor, record, count: as `run_twin`.
+        executor, record, count, coding: as `run_twin`.
         batches: each (N, C, H, W, T).
         spikes_of: names of nodes whose spikes are kept where not all are recorded.
 
@@ -125,7 +138,7 @@ def run_batches(
     """
 
     def run(batch: NDArray[np.uint8]) -> TwinResult:
-        return _run_batch(executor, batch, record, count, spikes_of)
+        return _run_batch(executor, batch, record, count, spikes_of, coding)
 
     _keep_memory()
     threads = torch.get_num_threads()
@@ -160,12 +173,14 @@ def _run_batch(
     record: bool,
     count: bool,
     spikes_of: Collection[str],
+    coding: Coding,
 ) -> TwinResult:
     if tuple(batch.shape[1:4]) != executor.input_shape:
         raise NetError(f"input of shape {batch.shape}, expected (N, *{executor.input_shape}, T)")
     x = torch.from_numpy(np.moveaxis(batch, -1, 0).copy())
+    kept = {*spikes_of, *(executor.net.output_at(cut) for cut in coding)}
     _, traces = executor.advance(
-        executor.initial_state(), x, record=record, count=count, keep=False, spikes_of=spikes_of
+        executor.initial_state(), x, record=record, count=count, keep=False, spikes_of=kept
     )
 
     def time_last(trace: Tensor, kind: type[Any]) -> NDArray[Any]:
@@ -189,4 +204,12 @@ def _run_batch(
         spikes=spikes if record or spikes_of else None,
         potentials=potentials if record else None,
         exit_sums={name: time_last(sums, np.int64) for name, sums in traces.exit_sums.items()},
+        frames={
+            cut: CodedFrames.of(
+                codes_at(executor.net, cut, batch, spikes),
+                executor.net.with_cut(cut).code_bits,
+                tables,
+            )
+            for cut, tables in coding.items()
+        },
     )

@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from energy.ledger import Ledger, Overhead
 from neucodex_lava.bundle import cuts_of, load_coding
-from neucodex_lava.cloud.coding import codes_at
 from neucodex_lava.cloud.executor import Executor
-from neucodex_lava.cloud.twin import TwinResult, run_batches
+from neucodex_lava.cloud.twin import TwinResult, run_twin
 from neucodex_lava.edge.wiring import Schedule
-from neucodex_lava.evaluation.coded import CodedFrames
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.pipelined import fed_timesteps, idle_work, unfed_work
 from neucodex_lava.exits.policy import Exits, OfflinePolicy, decide
@@ -67,37 +65,20 @@ class TwinRuns:
         self.inputs = inputs
         self._device, self._progress = device, progress
         self._done: dict[str, TwinResult] = {}
-        self._coded: dict[str, dict[int, CodedFrames]] = {}
 
     def result(self, configuration: Configuration) -> TwinResult:
         """The whole run of the configuration's network, made when first asked for."""
         key = configuration.bundle.sha256
         if key not in self._done:
-            self._done[key], self._coded[key] = self._run(configuration)
+            bundle = configuration.bundle
+            name = bundle.manifest.split or "base"
+            self._done[key] = run_twin(
+                Executor(configuration.net, device=self._device),
+                self.inputs,
+                coding={cut: load_coding(bundle, cut) for cut in cuts_of(bundle.manifest)},
+                progress=lambda done, total: self._progress(f"executor {name}", done, total),
+            )
         return self._done[key]
-
-    def _run(self, configuration: Configuration) -> tuple[TwinResult, dict[int, CodedFrames]]:
-        """The run, and what its codes take at each cut."""
-        bundle, net = configuration.bundle, configuration.net
-        executor = Executor(net, device=self._device)
-        cuts = {cut: load_coding(bundle, cut) for cut in cuts_of(bundle.manifest)}
-        names = {net.output_at(cut) for cut in cuts if cut > 0}
-        size = executor.batch_size(self.inputs.shape[-1])
-        firsts = range(0, max(len(self.inputs), 1), size)
-        batches = [self.inputs[first : first + size] for first in firsts]
-        parts: list[TwinResult] = []
-        coded: dict[int, list[CodedFrames]] = {cut: [] for cut in cuts}
-        done = 0
-        for inputs, part in zip(batches, run_batches(executor, batches, spikes_of=names)):
-            for cut, tables in cuts.items():
-                codes = codes_at(net, cut, inputs, part.spikes or {})
-                bits = net.with_cut(cut).code_bits
-                coded[cut].append(CodedFrames.of(codes, bits, tables))
-            parts.append(replace(part, spikes=None))
-            done += len(inputs)
-            self._progress(f"executor {bundle.manifest.split or 'base'}", done, len(self.inputs))
-        whole = {cut: CodedFrames.concatenate(found) for cut, found in coded.items()}
-        return TwinResult.concatenate(parts), whole
 
     def outcome(
         self, configuration: Configuration, policy: OfflinePolicy, schedule: Schedule = "gated"
@@ -110,7 +91,7 @@ class TwinRuns:
         net = configuration.net
         edge = ran.select([n.name for n in net.edge_nodes]) if configuration.has_edge else None
         cloud = ran.select([n.name for n in net.tail_nodes]) if configuration.has_link else None
-        frames = self._coded[configuration.bundle.sha256].get(net.cut)
+        frames = result.frames.get(net.cut)
         sent = frames.until(exits.timesteps) if frames is not None else (None, None)
         stopped = result.sums[np.arange(len(result.sums)), :, exits.timesteps - 1]
         if edge is None or schedule == "gated":

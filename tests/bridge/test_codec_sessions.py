@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -358,6 +359,15 @@ def test_quantised_rows_sum_to_the_total_with_every_value_possible(rows):
     for row, counts in zip(found.tolist(), rows):
         total = sum(counts) + 2
         assert all(abs(a / 65536 - (n + 0.5) / total) < 2e-4 for a, n in zip(row, counts))
+
+
+def test_tables_travel_between_processes_once_they_were_used():
+    tables = tables_of(words(20, 240).reshape(60, 4, 8, 8, 32))
+    sent = Coder((8, 8, 32), 1, tables, "ans").encode(words(21, 1)[0])
+    assert tables.zstd is tables.zstd
+    there = pickle.loads(pickle.dumps(tables))
+    assert there.sha256 == tables.sha256
+    assert (Decoder((8, 8, 32), 1, there).decode(*sent) == words(21, 1)[0]).all()
 
 
 def test_tables_differ_by_what_is_in_them():

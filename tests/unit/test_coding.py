@@ -26,7 +26,8 @@ from neucodex_lava.bundle import (
     put_coding,
 )
 from neucodex_lava.cli.main import run
-from neucodex_lava.cloud.coding import codes_at, train_tables
+from neucodex_lava.cloud.coded import codes_at
+from neucodex_lava.cloud.coding import train_tables
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
 from neucodex_lava.errors import BundleError

@@ -11,10 +11,10 @@ import pytest
 from host_bridge.codecs import ZSTD, Coder, Tables, TableTraining
 from host_bridge.codecs.training import quantised
 from neucodex_lava.bundle import coding_bytes, load_bundle, put_coding
-from neucodex_lava.cloud.coding import codes_at, train_tables
+from neucodex_lava.cloud.coded import CodedFrames, codes_at
+from neucodex_lava.cloud.coding import train_tables
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.twin import run_twin
-from neucodex_lava.evaluation.coded import CodedFrames
 from neucodex_lava.evaluation.configurations import base_configurations, split_configurations
 from neucodex_lava.evaluation.outcome import TwinRuns
 from neucodex_lava.evaluation.samples import open_samples

@@ -16,6 +16,21 @@ from numpy.typing import NDArray
 from host_bridge.codecs import Tables, packed_bits
 from host_bridge.codecs.addresses import address_bytes
 from host_bridge.codecs.ans import coded_bytes, histogram, histogram_given
+from neucodex_lava.integer_net import IntegerNet
+
+
+def codes_at(
+    net: IntegerNet, cut: int, inputs: NDArray[np.uint8], spikes: dict[str, NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """What crosses a cut, uint8 (N, T, C, H, W).
+
+    Args:
+        net: the network.
+        cut: nodes before it.
+        inputs, spikes: of a run of these samples, (N, C, H, W, T).
+    """
+    source = inputs if cut == 0 else spikes[net.output_at(cut)]
+    return np.ascontiguousarray(np.moveaxis(source, -1, 1))
 
 
 @dataclass(frozen=True, eq=False)

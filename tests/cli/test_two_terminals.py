@@ -242,9 +242,9 @@ def test_each_mistake_is_one_line_that_says_the_way_out(
     [
         (
             "serve {sp1} --host 0.0.0.0",
-            "0.0.0.0 is not loopback and the bridge authenticates nobody",
+            "host 0.0.0.0 is not loopback, and nothing would be encrypted",
         ),
-        ("serve {sp1} --host 0.0.0.0", "accept the risk with --allow-remote"),
+        ("serve {sp1} --host 0.0.0.0", "--certificate and --key, and --tokens or --client-ca"),
         ("serve {sp1} --port 70000", "port is 70000, expected 0..65535"),
         ("serve {base} --port 0", "pass --split with one of SP1, SP2, SP3 or input"),
         ("serve {base} --split SP4 --port 0", "no split point SP4"),
@@ -286,7 +286,10 @@ def test_interrupting_the_server_ends_it_and_tells_its_edges(released: Path) -> 
         links = [stack.enter_context(slow_link(ready["port"])) for _ in range(2)]
         edges = [
             stack.enter_context(
-                running("infer", released / "sp1", "--cloud", link.address, "--samples", 0)
+                running(
+                    *("infer", released / "sp1", "--cloud", link.address, "--samples", 0),
+                    *("--retry-for", 0),
+                )
             )
             for link in links
         ]
@@ -311,7 +314,7 @@ def test_a_server_that_falls_silent_is_given_up_after_the_timeout(
     server = servers["split bundle"]
     with slow_link(server.port) as link:
         args = ["infer", server.bundle, "--cloud", link.address, "--samples", 0]
-        with running(*args, "--timeout", 1) as edge:
+        with running(*args, "--timeout", 1, "--retry-for", 0) as edge:
             wait_until(lambda: link.answers > 12, START_S, edge.described)
             link.open.clear()
             began = time.monotonic()

@@ -108,6 +108,7 @@ def run(
     return {
         "name": "outage",
         "bundle": str(folder),
+        "network": f"{bundle.manifest.architecture} on {bundle.manifest.dataset}",
         "split": split or bundle.manifest.split,
         "policy": policy,
         "samples": len(labels),
@@ -166,9 +167,16 @@ def plot(report: dict[str, Any], path: Path) -> None:
     axes.plot(
         loss, [100 * row["accuracy"] for row in rows], "o-", color="#222222", label="accuracy"
     )
+    axes.plot(
+        loss,
+        [100 * _right_of_cloud(row) for row in rows],
+        "--",
+        color="#222222",
+        label="accuracy without the edge's own",
+    )
     axes.set(xlabel="exchanges lost (%)", ylabel="% of samples", xlim=(0, 100), ylim=(0, 100))
     axes.set_title(
-        f"{Path(report['bundle']).parent.name} {report['split']}, {report['samples']} samples, "
+        f"{report['network']}, cut at {report['split']}, {report['samples']} samples, "
         f"{1e3 * report['deadline_s']:.0f} ms each (measured)",
         fontsize=10,
     )
@@ -177,6 +185,12 @@ def plot(report: dict[str, Any], path: Path) -> None:
     with replacing(path) as file:
         pyplot.savefig(file, format=path.suffix.removeprefix(".") or "svg")
     pyplot.close(figure)
+
+
+def _right_of_cloud(row: dict[str, Any]) -> float:
+    """Share of all samples that the cloud answered rightly."""
+    names = [source.value for source in (Source.CLOUD, Source.EARLIER)]
+    return sum(row[f"{name}_share"] * (row[f"{name}_accuracy"] or 0.0) for name in names)
 
 
 def main() -> None:

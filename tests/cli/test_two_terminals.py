@@ -282,7 +282,7 @@ def test_a_wrong_option_is_told_before_anything_starts(
 
 def test_interrupting_the_server_ends_it_and_tells_its_edges(released: Path) -> None:
     with ExitStack() as stack:
-        server, ready = stack.enter_context(served(released / "sp1"))
+        server, ready = stack.enter_context(served(released / "sp1", "--grace", 1))
         links = [stack.enter_context(slow_link(ready["port"])) for _ in range(2)]
         edges = [
             stack.enter_context(

@@ -81,8 +81,10 @@ class Conversation:
         reader: asyncio.Task[None] | None = None
         last_words: asyncio.TimerHandle | None = None
         try:
-            self._hub.admit(self)
-            reader = self._loop.create_task(self._read())
+            # Whoever was refused before takes no place from those who may come in.
+            if not self._ended:
+                self._hub.admit(self, self._loop.time())
+                reader = self._loop.create_task(self._read())
         except BridgeError as error:
             self.end(error)
         try:

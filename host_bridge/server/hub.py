@@ -57,6 +57,7 @@ class Hub:
         self.stats = Stats()
         self.trace: Callable[[str, Mapping[str, Any]], Any] | None = None
         self._by_peer: Counter[str] = Counter()
+        self._openings = limits.openings()
         self._by_number: dict[tuple[str, int], Conversation] = {}
         self._batchers: dict[ServedBundle, Batcher] = {}
         self._users: Counter[ServedBundle] = Counter()
@@ -66,7 +67,7 @@ class Hub:
         """The longest whole message, header included, in bytes."""
         return HEADER_BYTES + self.payload_limit
 
-    def admit(self, conversation: Conversation) -> None:
+    def admit(self, conversation: Conversation, now_s: float) -> None:
         """Let a new stream in; `BridgeError` when the server drains or a limit is reached."""
         limits, held = self.limits, len(self.conversations)
         if self.draining:
@@ -81,6 +82,12 @@ class Hub:
         if limits.max_sessions_per_peer and self._by_peer[peer] >= limits.max_sessions_per_peer:
             raise BridgeError(
                 f"{peer} already holds {self._by_peer[peer]} sessions, the limit of one peer",
+                self._again(),
+                "RESOURCE_EXHAUSTED",
+            )
+        if self._openings is not None and self._openings.take(peer, now_s):
+            raise BridgeError(
+                f"{peer} opens sessions faster than {limits.opens_per_s:g} a second, the limit",
                 self._again(),
                 "RESOURCE_EXHAUSTED",
             )

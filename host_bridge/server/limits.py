@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from host_bridge.handshake import MAX_WAIT_MS
 from host_bridge.messages import MAX_TIMESTEPS
-from host_bridge.security.rates import Bucket, Rate
+from host_bridge.security.rates import Bucket, PeerRates, Rate
 from neucodex_lava.errors import ConfigError
 
 _RANGES = {
@@ -18,6 +18,7 @@ _RANGES = {
     "max_queue": (1, 1_000_000),
     "batch_wait_us": (0, 1_000_000),
     "messages_per_s": (0, math.inf),
+    "opens_per_s": (0, math.inf),
     "idle_s": (0, math.inf),
     "retry_after_ms": (0, MAX_WAIT_MS),
 }
@@ -36,6 +37,8 @@ class Limits:
         max_queue: timesteps of a bundle that may wait for their turn; one more is answered by BUSY.
         batch_wait_us: how long a tail that is idle waits for company, in microseconds.
         messages_per_s: messages read from one session; a faster one is held up. 0 for no such limit.
+        opens_per_s: streams that one name may open; one more is refused with RESOURCE_EXHAUSTED. 0
+            for no such limit.
         idle_s: a session that says nothing for so long is ended, in seconds; 0 for never.
         retry_after_ms: when a session that was refused may try again, in milliseconds.
 
@@ -50,6 +53,7 @@ class Limits:
     max_queue: int = 1024
     batch_wait_us: int = 0
     messages_per_s: float = 0
+    opens_per_s: float = 0
     idle_s: float = 300
     retry_after_ms: int = 1000
 
@@ -63,4 +67,13 @@ class Limits:
     def pace(self) -> Bucket | None:
         """A session's bucket of messages, a second's worth at most; None for no limit."""
         per_s = self.messages_per_s
-        return Bucket(Rate(per_s, max(1, int(per_s)))) if 0 < per_s < math.inf else None
+        return Bucket(_rate(per_s)) if 0 < per_s < math.inf else None
+
+    def openings(self) -> PeerRates | None:
+        """A bucket of streams for each name, a second's worth at most; None for no limit."""
+        per_s = self.opens_per_s
+        return PeerRates(_rate(per_s)) if 0 < per_s < math.inf else None
+
+
+def _rate(per_s: float) -> Rate:
+    return Rate(per_s, max(1, int(per_s)))

@@ -27,6 +27,8 @@ class SessionLimits:
     """Timesteps of a bundle that may wait; for one more the edge is told when to try again."""
     messages_per_s: float = 0
     """Messages read from one session a second; a faster one is held up; 0 for no such limit."""
+    opens_per_s: float = 0
+    """Sessions that one name may open a second; one more is refused; 0 for no such limit."""
     idle: float = 300
     """Seconds after which a session that says nothing is ended; 0 for never."""
 
@@ -42,5 +44,6 @@ class SessionLimits:
             batch_wait_us=self.batch_wait_us,
             max_queue=self.max_queue,
             messages_per_s=self.messages_per_s,
+            opens_per_s=self.opens_per_s,
             idle_s=self.idle,
         )

@@ -11,6 +11,7 @@ from host_bridge import EdgeClient, serving, start_server
 from host_bridge.links import FaultProxy
 from host_bridge.security import ClientSecurity, ServerSecurity
 from host_bridge.security.development import Files, make_certificates
+from host_bridge.server.limits import Limits
 from neucodex_lava.errors import BridgeError, ConfigError
 
 
@@ -45,7 +46,7 @@ def edge(address, tail, security) -> EdgeClient:
         code_shape=tail.code_shape,
         t_max=4,
         security=security,
-        patience_s=5.0,
+        patience_s=30.0,
     )
 
 
@@ -130,3 +131,28 @@ def test_with_protection_it_may_listen_everywhere(make_tail, own):
         return server.address
 
     assert asyncio.run(run()).startswith("0.0.0.0:")
+
+
+def test_whoever_is_refused_takes_no_place_and_whoever_hurries_is_held_off(own, make_tail):
+    tail = make_tail()
+    limits = Limits(max_sessions=1, opens_per_s=0.3)
+    with serving(tail, security=guarded(own), limits=limits) as address:
+        for _ in range(10):
+            with pytest.raises(BridgeError, match="asks for a token"):
+                edge(address, tail, trusted(own, token=None)).open()
+        with edge(address, tail, trusted(own)) as client:
+            assert client.classes == tail.classes
+        hurried = EdgeClient(
+            address,
+            model=tail.model,
+            code_shape=tail.code_shape,
+            t_max=4,
+            security=trusted(own),
+            patience_s=0,
+        )
+        with pytest.raises(BridgeError, match="faster than 0.3 a second") as caught:
+            hurried.open()
+        assert caught.value.status == "RESOURCE_EXHAUSTED"
+        # A patient edge comes again when it is told.
+        with edge(address, tail, trusted(own)) as client:
+            assert client.classes == tail.classes

@@ -212,13 +212,11 @@ def unpack_logits(payload: bytes, classes: int) -> tuple[npt.NDArray[np.int64], 
     if len(payload) != expected:
         raise ProtocolError(f"logits of {len(payload)} bytes, {classes} classes take {expected}")
     (microseconds,) = _MICROSECONDS.unpack_from(payload)
-    floats = np.frombuffer(payload, dtype=">f4", offset=_MICROSECONDS.size)
-    # NaN fails this comparison too, so nothing undefined reaches the cast below; numpy would warn.
-    with np.errstate(invalid="ignore"):
-        exact = bool((np.abs(floats) <= _EXACT_IN_FLOAT32).all())
-    if not exact:
-        raise ProtocolError("a running sum is not a number within 2^24")
-    sums = floats.astype(np.int64)
-    if not bool((sums == floats).all()):
+    # Without numpy, which takes 20 us for ten classes: NaN and infinity are no whole numbers here.
+    values = struct.unpack_from(f"!{classes}f", payload, _MICROSECONDS.size)
+    if not all(map(float.is_integer, values)):
         raise ProtocolError("a running sum is not a whole number")
+    if max(values) > _EXACT_IN_FLOAT32 or min(values) < -_EXACT_IN_FLOAT32:
+        raise ProtocolError("a running sum is not a number within 2^24")
+    sums = np.array(values, np.int64)
     return sums, microseconds * 1e-6

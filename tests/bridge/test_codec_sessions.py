@@ -313,6 +313,16 @@ def test_hostile_payloads_are_refused_by_name():
     refused(ADDRESSES, b"\x02" + bytes([0b11000000, 0, 0b00000000]), "do not rise")
 
 
+def test_addresses_hold_nothing_but_themselves():
+    shape = (1, 4, 4)
+    # One value: 2 bits of unary, 4 low bits, and for graded codes the value.
+    assert np.flatnonzero(Decoder(shape).decode(ADDRESSES, b"\x01\x8c")).tolist() == [3]
+    refused(ADDRESSES, b"\x01\x8d", "are not 1 and nothing else", shape=shape)
+    assert Decoder(shape, 2).decode(ADDRESSES, b"\x01\x8e").reshape(-1)[3] == 2
+    with pytest.raises(ProtocolError, match="an address of a value that is zero"):
+        Decoder(shape, 2).decode(ADDRESSES, b"\x01\x8c")
+
+
 def test_frames_of_zstandard_that_ask_for_memory_are_refused():
     shape = (16, 32, 32)
     huge = bytes([0, 0b11111_000]) + b"\x01\x00\x00"
@@ -348,6 +358,13 @@ def test_tables_that_are_none_are_refused(counts, given, said):
         Tables(np.array([[65535, 1]]))
     with pytest.raises(ConfigError, match="a dictionary of 65537 bytes, the limit is 65536"):
         Tables(np.array([[65535, 1]], np.uint16), dictionary=bytes(65537))
+
+
+def test_quantised_counts_by_hand():
+    # 7 and 3 tenths of 65534, rounded down, and 1; the one that is left goes to the larger.
+    assert quantised(np.array([[3, 1]])).tolist() == [[45875, 19661]]
+    assert quantised(np.array([[0, 0]])).tolist() == [[32768, 32768]]
+    assert quantised(np.array([[10**9, 0]])).tolist() == [[65535, 1]]
 
 
 @given(st.lists(st.lists(st.integers(0, 1 << 40), min_size=4, max_size=4), min_size=1, max_size=5))

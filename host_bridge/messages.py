@@ -189,10 +189,11 @@ def pack_logits(sums: npt.NDArray[np.int64], cloud_s: float) -> bytes:
     """
     if sums.ndim != 1 or not 1 <= sums.size <= MAX_CLASSES:
         raise ProtocolError(f"running sums of shape {sums.shape}, expected (classes,)")
-    if int(sums.max()) > _EXACT_IN_FLOAT32 or int(sums.min()) < -_EXACT_IN_FLOAT32:
+    values: list[int] = sums.tolist()
+    if max(values) > _EXACT_IN_FLOAT32 or min(values) < -_EXACT_IN_FLOAT32:
         raise ProtocolError("a running sum is beyond 2^24, float32 does not hold it exactly")
     microseconds = min(round(cloud_s * 1e6), 0xFFFFFFFF)
-    return _MICROSECONDS.pack(microseconds) + sums.astype(">f4").tobytes()
+    return struct.pack(f"!I{len(values)}f", microseconds, *values)
 
 
 def unpack_logits(payload: bytes, classes: int) -> tuple[npt.NDArray[np.int64], float]:

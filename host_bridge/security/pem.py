@@ -40,6 +40,15 @@ def read_file(path: Path, what: str, *, secret: bool = False) -> bytes:
     return raw
 
 
+def stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is written anew; zeros where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
 def read_pem(path: Path, what: str, *, secret: bool = False) -> bytes:
     """A PEM file's bytes; `ConfigError` as `read_file`, and when it holds no PEM."""
     raw = read_file(path, what, secret=secret)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from host_bridge._grpc import grpc
 from host_bridge.address import is_loopback
-from host_bridge.security.pem import read_ca, read_pair
+from host_bridge.security.renewal import Renewal
 from host_bridge.security.tokens import MAX_TOKEN_CHARACTERS, Tokens
 from neucodex_lava.errors import BridgeError, ConfigError
 
@@ -84,12 +84,20 @@ class ServerSecurity:
         )
 
     def credentials(self) -> Any:
-        """gRPC's server credentials; None for a plain port. `ConfigError` as the class."""
+        """gRPC's server credentials; None for a plain port.
+
+        The files are read anew when they change, so that a certificate is renewed, for connections to
+        come, without a restart; while they do not do, the old ones stay.
+
+        Raises:
+            ConfigError: as the class.
+        """
         if self.certificate is None or self.key is None:
             return None
-        pair = read_pair(self.certificate, self.key, server=True)
-        roots = read_ca(self.client_ca, "client CA") if self.client_ca is not None else None
-        return grpc().ssl_server_credentials([pair], roots, roots is not None)
+        renewal = Renewal(self.certificate, self.key, self.client_ca)
+        return grpc().dynamic_ssl_server_credentials(
+            renewal.read(), renewal, self.client_ca is not None
+        )
 
     def add_port(self, server: Any, address: str) -> int:
         """Let a gRPC server, synchronous or asyncio, listen on ``host:port``; returns the port.

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from host_bridge.security.pem import read_file
+from host_bridge.security.pem import read_file, stamp
 from neucodex_lava.errors import ConfigError
 
 MIN_TOKEN_CHARACTERS: Final = 16
@@ -58,7 +58,7 @@ class Tokens:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = _stamp(path)
+        self._stamp = stamp(path)
         self._digests = _read(path)
 
     def name_of(self, token: str) -> str | None:
@@ -72,24 +72,16 @@ class Tokens:
         return found
 
     def _refresh(self) -> None:
-        stamp = _stamp(self._path)
-        if stamp == self._stamp:
+        seen = stamp(self._path)
+        if seen == self._stamp:
             return
-        self._stamp = stamp
+        self._stamp = seen
         try:
             self._digests = _read(self._path)
         except ConfigError as error:
             # Whoever broke the file meant to change who may enter: until that is clear, nobody may.
             self._digests = ()
             _LOG.error("no token is taken any more: %s", error)
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def _read(path: Path) -> tuple[tuple[str, bytes], ...]:

@@ -156,3 +156,34 @@ def test_whoever_is_refused_takes_no_place_and_whoever_hurries_is_held_off(own, 
         # A patient edge comes again when it is told.
         with edge(address, tail, trusted(own)) as client:
             assert client.classes == tail.classes
+
+
+def test_a_certificate_is_renewed_without_a_restart(tmp_path, own, other, make_tail):
+    tail = make_tail()
+    certificate, key = tmp_path / "server.crt", tmp_path / "server.key"
+
+    def install(files):
+        # The key first and the certificate a moment later, as tools for renewal write them.
+        for source, target in ((files.server_key, key), (files.server_certificate, certificate)):
+            new = target.with_suffix(".new")
+            new.write_bytes(source.read_bytes())
+            new.chmod(0o600)
+            new.replace(target)
+
+    install(own)
+    security = ServerSecurity(certificate, key, tokens=own.tokens)
+    ours, theirs = (
+        ClientSecurity(files.ca, token=own.token.read_text().strip()) for files in (own, other)
+    )
+    with serving(tail, security=security) as address, edge(address, tail, ours) as client:
+        install(other)
+        with edge(address, tail, theirs) as renewed:
+            assert renewed.classes == tail.classes
+        with pytest.raises(BridgeError, match="unable to get local issuer certificate"):
+            edge(address, tail, ours).open()
+        certificate.write_text("half a file")
+        with edge(address, tail, theirs) as renewed:
+            assert renewed.classes == tail.classes
+        # A session that is open is none of a renewal's business.
+        codes = tail.codes(5)[0]
+        assert np.array_equal(run_sample(client, codes), tail.run(codes))

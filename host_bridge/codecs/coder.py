@@ -94,49 +94,67 @@ class Coder:
         Raises:
             ProtocolError: a code of another type, shape or range.
         """
-        if code.shape != self.shape:
-            raise ProtocolError(f"code of shape {code.shape}, the session has {self.shape}")
-        if previous is not None and previous.shape != self.shape:
-            raise ProtocolError(f"previous code of shape {previous.shape}, expected {self.shape}")
         if self.codec == "packed":
+            self._check_shape(code)
             return self._plain.id, self._plain.pack(code, self.bits)
-        check_code(code, self.bits)
-        code = np.ascontiguousarray(code)
-        previous = None if previous is None else np.ascontiguousarray(previous)
-        codec_id, payload = self._chosen(code, previous)
+        code, previous = self._checked(code, previous)
+        codec_id, payload, _ = self._chosen(code, previous)
         if payload is None:
             payload = self._written(codec_id, code, previous)
         if len(payload) > self._packed_bytes:
             return self._plain.id, self._plain.pack(code, self.bits)
         return codec_id, payload
 
-    def _chosen(self, code: Code, previous: Code | None) -> tuple[int, bytes | None]:
-        """Which codec, and its payload where that had to be made to know."""
+    def expected_bytes(self, code: Code, previous: Code | None = None) -> int:
+        """What `auto` expects a timestep to take, from counting alone; off by 3 bytes at most.
+
+        Args:
+            code, previous: as `encode` takes them.
+
+        Raises:
+            ProtocolError: as `encode`.
+        """
+        return self._soonest(*self._checked(code, previous))[2]
+
+    def _check_shape(self, code: Code) -> None:
+        if code.shape != self.shape:
+            raise ProtocolError(f"code of shape {code.shape}, the session has {self.shape}")
+
+    def _checked(self, code: Code, previous: Code | None) -> tuple[Code, Code | None]:
+        self._check_shape(code)
+        check_code(code, self.bits)
+        if previous is None:
+            return np.ascontiguousarray(code), None
+        if previous.shape != self.shape:
+            raise ProtocolError(f"previous code of shape {previous.shape}, expected {self.shape}")
+        return np.ascontiguousarray(code), np.ascontiguousarray(previous)
+
+    def _chosen(self, code: Code, previous: Code | None) -> tuple[int, bytes | None, int]:
+        """Which codec, its payload where that had to be made to know, and its expected bytes."""
         if self.codec == AUTO:
             return self._soonest(code, previous)
         wanted = next(c.id for c in CODECS.values() if c.name == self.codec)
-        return (ANS if wanted == CONDITIONED and previous is None else wanted), None
+        return (ANS if wanted == CONDITIONED and previous is None else wanted), None, 0
 
-    def _soonest(self, code: Code, previous: Code | None) -> tuple[int, bytes | None]:
-        sizes: dict[int, float] = {self._plain.id: self._packed_bytes}
+    def _soonest(self, code: Code, previous: Code | None) -> tuple[int, bytes | None, int]:
+        sizes = {self._plain.id: self._packed_bytes}
         spikes = int(np.count_nonzero(code))
         sizes[ADDRESSES] = address_bytes(spikes, code.size, self.bits)
         if self.tables is not None:
             sizes[ANS] = ans.coded_bytes(ans.cost_bits(code, self.tables))
             if previous is not None and self.tables.given is not None:
-                sizes[CONDITIONED] = ans.coded_bytes(
-                    ans.cost_bits_given(code, previous, self.tables)
-                )
+                cost = ans.cost_bits_given(code, previous, self.tables)
+                sizes[CONDITIONED] = ans.coded_bytes(cost)
         # At equal cost the first, which is the one that takes less work.
         best = min(sizes, key=lambda codec_id: self._cost_s(codec_id, sizes[codec_id]))
         least = self._cost_s(best, sizes[best])
         if sizes[best] > _LEAST_FRAME_BYTES and self._cost_s(ZSTD, _LEAST_FRAME_BYTES) < least:
             frame = self._written(ZSTD, code, previous)
             if self._cost_s(ZSTD, len(frame)) < least:
-                return ZSTD, frame
-        return best, None
+                return ZSTD, frame, len(frame)
+        return best, None, sizes[best]
 
-    def _cost_s(self, codec_id: int, size_bytes: float) -> float:
+    def _cost_s(self, codec_id: int, size_bytes: int) -> float:
         """Seconds until it is sent; without a rate the bytes."""
         if not self._s_per_byte:
             return size_bytes

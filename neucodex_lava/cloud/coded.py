@@ -1,8 +1,7 @@
-"""What codes take on the link when they are coded, worked out from counts without coding them.
+"""What codes take on the link when the codec `auto` chooses by size, worked out from counts.
 
-Of each frame, the smallest that the codec `auto` knows of before it codes anything: packed, as
-addresses, or entropy coded under the bundle's tables, per channel or by the timestep before. What it
-really sends is within 3 bytes of that, or less where zstd finds something that repeats.
+Nothing is entropy coded for it: sizes are known from counting, to 3 bytes a frame; zstd alone is
+tried.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from host_bridge.codecs import Tables, packed_bits
-from host_bridge.codecs.addresses import address_bytes
-from host_bridge.codecs.ans import coded_bytes, histogram, histogram_given
+from host_bridge.codecs import Coder, Tables
+from host_bridge.codecs.ans import cost_bits, cost_bits_given, histogram
 from neucodex_lava.integer_net import IntegerNet
 
 
@@ -38,7 +36,7 @@ class CodedFrames:
     """Bits of each frame, (N, T).
 
     Attributes:
-        coded: in whole bytes, as the smallest codec would send it (modelled).
+        coded: in whole bytes, as `auto` would send it (modelled).
         entropy: its cross-entropy under the bundle's tables (the smaller one, per channel or by the
             timestep before); without tables its own entropy, channel by channel.
     """
@@ -49,11 +47,10 @@ class CodedFrames:
     @classmethod
     def of(cls, codes: NDArray[np.uint8], bits: int, tables: Tables | None) -> CodedFrames:
         """Of codes (N, T, C, H, W) of so many bits a value."""
+        _, _, c, h, w = codes.shape
+        coder = Coder((c, h, w), bits, tables)
         priced = [
-            [
-                _price(code, sample[t - 1] if t else None, bits, tables)
-                for t, code in enumerate(sample)
-            ]
+            [_price(coder, code, sample[t - 1] if t else None) for t, code in enumerate(sample)]
             for sample in codes
         ]
         found = np.array(priced).reshape(*codes.shape[:2], 2)
@@ -76,21 +73,19 @@ class CodedFrames:
 
 
 def _price(
-    code: NDArray[np.uint8], previous: NDArray[np.uint8] | None, bits: int, tables: Tables | None
-) -> tuple[int, float]:
-    counts = histogram(code, bits)
-    spikes = code.size - int(counts[:, 0].sum())
-    c, h, w = code.shape
-    sizes = [packed_bits((c, h, w), bits) // 8, address_bytes(spikes, code.size, bits)]
+    coder: Coder, code: NDArray[np.uint8], previous: NDArray[np.uint8] | None
+) -> list[float]:
+    tables = coder.tables
     if tables is None:
-        return 8 * min(sizes), _own_entropy_bits(counts)
-    costs = [float((counts * tables.cost_bits).sum())]
+        return [8 * coder.expected_bytes(code, previous), _own_entropy_bits(code, coder.bits)]
+    entropy = cost_bits(code, tables)
     if previous is not None and tables.given is not None:
-        costs.append(float((histogram_given(code, previous) * tables.cost_bits_given).sum()))
-    return 8 * min(*sizes, coded_bytes(min(costs))), min(costs)
+        entropy = min(entropy, cost_bits_given(code, previous, tables))
+    return [8 * coder.expected_bytes(code, previous), entropy]
 
 
-def _own_entropy_bits(counts: NDArray[np.int64]) -> float:
+def _own_entropy_bits(code: NDArray[np.uint8], bits: int) -> float:
+    counts = histogram(code, bits)
     shares = counts / counts.sum(axis=1, keepdims=True)
     logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
     return float(-(counts * logs).sum())

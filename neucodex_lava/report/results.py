@@ -57,8 +57,8 @@ class Row:
         raw_bits: payload as the paper sends it, 32-bit floats (modelled).
         packed_bits: payload bit-packed, without headers.
         payload_bits: payload as sent by the codec used.
-        coded_bits: payload as the smallest codec would send it, in whole bytes, under the bundle's
-            coding tables where it has them (modelled from counts); None where not worked out.
+        coded_bits: payload as the codec `auto`, by size, would send it, in whole bytes, under the
+            bundle's coding tables where it has them (modelled from counts); None where not worked out.
         entropy_bits: the limit: cross-entropy of the codes under these tables, or without them their
             own entropy channel by channel; None where not worked out.
         wire_bytes: our messages with gRPC's and HTTP/2's framing of each, both directions

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from host_bridge.codecs import ZSTD, Coder, Tables, TableTraining
+from host_bridge.codecs import Coder, Tables, TableTraining
 from host_bridge.codecs.training import quantised
 from neucodex_lava.bundle import coding_bytes, load_bundle, put_coding
 from neucodex_lava.cloud.coded import CodedFrames, codes_at
@@ -57,10 +57,8 @@ def test_coded_bits_are_what_auto_sends(bits: int, trained: bool, activity: floa
     coder = Coder(shape, bits, tables)
     for n, sample in enumerate(codes):
         for t, code in enumerate(sample):
-            codec, payload = coder.encode(code, sample[t - 1] if t else None)
-            assert len(payload) <= found.coded[n, t] / 8 + 3
-            if codec != ZSTD:
-                assert abs(len(payload) - found.coded[n, t] / 8) <= 3
+            _, payload = coder.encode(code, sample[t - 1] if t else None)
+            assert abs(len(payload) - found.coded[n, t] / 8) <= 3
 
 
 def test_rows_count_the_codes_of_their_own_cut_and_timesteps(tmp_path: Path) -> None:
@@ -79,7 +77,7 @@ def test_rows_count_the_codes_of_their_own_cut_and_timesteps(tmp_path: Path) -> 
     assert whole.coded_bits == expected.coded.sum(axis=1).mean()
     assert whole.entropy_bits == pytest.approx(expected.entropy.sum(axis=1).mean())
     assert early.coded_bits == expected.coded[:, :2].sum(axis=1).mean()
-    assert whole.entropy_bits < whole.coded_bits < 0.9 * 4 * 16 * 8 * 8
+    assert 0 < whole.coded_bits < 0.9 * 4 * 16 * 8 * 8
     edge_only, _, cloud_only = base_configurations(base)
     assert twins.outcome(edge_only, FixedPolicy(4)).coded_bits is None
     sent = twins.outcome(cloud_only, FixedPolicy(4)).coded_bits

@@ -54,6 +54,9 @@ class EdgeClient:
         security: what to trust and to show; by default a plain channel and no token.
         channels: connections shared with other clients of this process; else its own.
 
+    Attributes:
+        timeout_s: as given.
+
     Raises:
         ConfigError: a malformed target or an argument out of range.
     """
@@ -89,6 +92,7 @@ class EdgeClient:
             check_shape(code_shape, code_bits)
         except ProtocolError as error:
             raise ConfigError(error.message) from error
+        self.timeout_s = timeout_s
         self._coder = Coder(code_shape, code_bits, coding, codec, link_rate_bps)
         tables = coding if codec != "packed" else None
         self._hello = Open(
@@ -167,12 +171,20 @@ class EdgeClient:
             raise
 
     def start_sample(self) -> None:
-        """Begin the next sample at timestep 1; ends a running one first."""
+        """Begin the next sample at timestep 1; ends a running one first.
+
+        Raises:
+            BridgeError: the session is not open, or was refused for good while it was opened again.
+        """
         self._check_open()
         if self._log is not None:
             self.end_sample()
         self._log = SampleLog(self._samples)
-        self._link.begin()
+        try:
+            self._link.begin()
+        except BridgeError:
+            self.close()
+            raise
 
     def step(self, code: Code) -> StepReply:
         """Send the next timestep's code and wait for the running sums.

@@ -1,39 +1,32 @@
-"""Getting a session onto a server: which one, how often it is tried, and how long it is left alone."""
+"""Getting a session onto a server, now or in the background, however often it takes."""
 
 from __future__ import annotations
 
 import math
 import secrets
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future, TimeoutError
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from pybreaker import CircuitBreaker, CircuitBreakerError
 from tenacity import RetryCallState, Retrying, sleep_using_event, wait_random_exponential
-from uhashring import HashRing
 
-from host_bridge.client.channels import MAX_REPLY_PAYLOAD, Channels
-from host_bridge.client.faults import Setback, refused
+from host_bridge.client.channels import Channels
+from host_bridge.client.faults import Setback
+from host_bridge.client.hearing import hear
 from host_bridge.client.stream import Stream
-from host_bridge.handshake import Open, Opened, Refusal
-from host_bridge.messages import DAMAGED, Kind, Message, decode, encode
+from host_bridge.client.targets import Targets
+from host_bridge.handshake import Open, Opened
+from host_bridge.messages import Kind, Message, encode
 from neucodex_lava.errors import BridgeError, ProtocolError
 
 FIRST_WAIT_S: Final = 0.05
 LONGEST_WAIT_S: Final = 2.0
 """Waits before tries are drawn evenly from 0 to a limit that doubles from the first to the longest."""
 
-BREAKS_AFTER: Final = 5
-LEFT_ALONE_S: Final = 3.0
-"""A server that failed that often in a row is left alone for that long, in seconds."""
-
 _OPENING_S: Final = 1.0
 _MAX_EPOCH: Final = 0xFFFF
-_LAST_WORDS_S: Final = 0.5
-_MAY_SAY_WHEN: Final = ("RESOURCE_EXHAUSTED", "UNAVAILABLE")
 _SESSION_HEADER: Final = "x-neucodex-session"
 
 
@@ -56,45 +49,27 @@ class Connected:
 class Connector:
     """Opens the session, again and again if need be, in the caller's thread or in its own.
 
-    Servers are tried in the order of a hash ring on the session's number, so that the sessions of one
-    that is down spread over the others.
-
     Args:
         targets: host:port of each server.
         hello: what every OPEN says.
         channels: where connections come from.
         timeout_s: longest wait for any one answer, in seconds.
+
+    Attributes:
+        targets: the servers, in the order in which they are asked.
     """
 
     def __init__(
         self, targets: Sequence[str], hello: Open, channels: Channels, timeout_s: float
     ) -> None:
-        self.last_error: BridgeError | None = None
         self._hello, self._channels, self._timeout_s = hello, channels, timeout_s
         self._session, self._epoch = secrets.randbits(64), -1
-        ring: Any = HashRing(list(targets))
-        nodes = ring.range(_digits(self._session), size=len(targets), unique=True)
-        self._targets: list[str] = [node["nodename"] for node in nodes]
-        self._breakers = {
-            target: CircuitBreaker(
-                fail_max=BREAKS_AFTER,
-                reset_timeout=LEFT_ALONE_S,
-                exclude=[lambda error: not isinstance(error, Setback)],
-                throw_new_error_on_trip=False,
-            )
-            for target in targets
-        }
-        self._not_before = dict.fromkeys(targets, -math.inf)
+        self.targets = Targets(targets, _digits(self._session))
         self._was_open = False
         self._opening: Stream | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._found: Future[Connected] = Future()
-
-    @property
-    def target(self) -> str:
-        """The server that comes first on the ring."""
-        return self._targets[0]
 
     def connect(self, patience_s: float) -> Connected:
         """Open the session for the first time.
@@ -152,20 +127,11 @@ class Connector:
         self._thread = None
         return found
 
-    def avoid(self, target: str, seconds: float) -> None:
-        """Do not ask a server for that long."""
-        self._not_before[target] = time.monotonic() + seconds
-
-    def set_aside(self, target: str) -> None:
-        """Ask the other servers first, where there are any: this one takes sessions and breaks them."""
-        if len(self._targets) > 1:
-            self.avoid(target, LEFT_ALONE_S)
-
     def explain(self, error: BridgeError) -> BridgeError:
         """The same error, or what TLS has to do with it."""
         if error.status != "UNAVAILABLE" or self._was_open:
             return error
-        return self._channels.explain(self.target) or error
+        return self._channels.explain(self.targets.first) or error
 
     def stop(self) -> None:
         """Give up what is under way; may be called again."""
@@ -197,29 +163,7 @@ class Connector:
         sleep_using_event(self._stopped)(seconds)
 
     def _try_each(self) -> Connected:
-        """Ask each server once, but those that are to be left alone."""
-        last: Setback | None = None
-        for target in self._targets:
-            if time.monotonic() < self._not_before[target]:
-                continue
-            try:
-                return self._breakers[target].call(self._open, target)
-            except CircuitBreakerError:
-                continue
-            except Setback as setback:
-                last, self.last_error = setback, setback.error
-                if setback.retry_after_s:
-                    self.avoid(target, setback.retry_after_s)
-        error = (
-            last.error
-            if last is not None
-            else self.last_error
-            or BridgeError(
-                f"the cloud server at {self.target} asks to be left alone", status="UNAVAILABLE"
-            )
-        )
-        soonest_s = min(self._not_before.values()) - time.monotonic()
-        raise Setback(error, max(0.0, soonest_s))
+        return self.targets.try_each(self._open)
 
     def _open(self, target: str) -> Connected:
         self._epoch += 1
@@ -261,38 +205,6 @@ class Connector:
         if opened.model != self._hello.model:
             raise ProtocolError("the server answered for another bundle than it was asked for")
         return opened
-
-
-def hear(stream: Stream, raw: bytes) -> Message:
-    """Decode what a server said.
-
-    Raises:
-        Setback: damaged on its way, or an ERROR that another try may mend.
-        BridgeError: an ERROR for good, or a malformed message.
-    """
-    try:
-        message = decode(raw, MAX_REPLY_PAYLOAD)
-    except ProtocolError as error:
-        if error.status == DAMAGED:
-            raise Setback(error) from error
-        raise
-    if message.kind is not Kind.ERROR:
-        return message
-    error = Refusal.from_bytes(message.payload).error()
-    raise refused(error, _asked_to_wait_s(stream, error))
-
-
-def _asked_to_wait_s(stream: Stream, error: BridgeError) -> float:
-    # The server says it at the end of the call, after the ERROR.
-    if error.status not in _MAY_SAY_WHEN:
-        return 0.0
-    try:
-        stream.receive(_LAST_WORDS_S)
-    except Setback as end:
-        return end.retry_after_s
-    except BridgeError:
-        pass
-    return 0.0
 
 
 def _digits(session: int) -> str:

@@ -7,7 +7,8 @@ import time
 
 import numpy as np
 
-from host_bridge.client.connector import Connected, hear
+from host_bridge.client.connector import Connected
+from host_bridge.client.hearing import hear
 from host_bridge.client.log import LinkCounts, SampleLog, StepReply
 from host_bridge.handshake import Drain
 from host_bridge.messages import Kind, Message, encode, unpack_busy, unpack_logits, wire_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from host_bridge.client.connector import FIRST_WAIT_S, LONGEST_WAIT_S, Connector
+from host_bridge.client.connector import FIRST_WAIT_S, LONGEST_WAIT_S, Connected, Connector
 from host_bridge.client.exchange import Exchange
 from host_bridge.client.faults import Setback
 from host_bridge.client.log import LinkCounts, SampleLog
@@ -40,7 +40,7 @@ class SessionLink:
     @property
     def target(self) -> str:
         """The server that the session is on; without a stream the one that comes first."""
-        return self.exchange.stream.target if self.exchange else self._connector.target
+        return self.exchange.stream.target if self.exchange else self._connector.targets.first
 
     def open(self, *, required: bool) -> None:
         """Open the session for the first time; without `required` in the background if need be.
@@ -56,13 +56,18 @@ class SessionLink:
                 raise error from setback
             self._connector.start(FIRST_WAIT_S)
             return
-        self._agree(connected.opened)
-        self.exchange = Exchange(connected, self.counts)
+        self._take(connected)
 
     def begin(self) -> None:
-        """Another sample begins."""
+        """Another sample begins; takes over a session that has been opened in the background.
+
+        Raises:
+            BridgeError: refused for good.
+        """
         if self.exchange is not None:
             self.exchange.begin()
+        elif (connected := self._connector.result(0.0)) is not None:
+            self._take(connected)
 
     def fill(self, log: SampleLog) -> None:
         """Send what can be sent now."""
@@ -147,11 +152,14 @@ class SessionLink:
             if time.monotonic() >= patience:
                 raise self._given_up()
             return False
-        self.counts.reconnects += 1
+        self._take(connected).fill(log)
+        return True
+
+    def _take(self, connected: Connected) -> Exchange:
+        self.counts.reconnects += self.classes > 0
         self._agree(connected.opened)
         self.exchange = Exchange(connected, self.counts)
-        self.exchange.fill(log)
-        return True
+        return self.exchange
 
     def _lose(self, setback: Setback, log: SampleLog) -> None:
         """The stream is gone: begin to connect again, or give up."""
@@ -168,20 +176,20 @@ class SessionLink:
             if exchange.drain is not None:
                 wait_s = max(wait_s, exchange.drain.retry_after_ms * 1e-3)
             if wait_s:
-                self._connector.avoid(exchange.stream.target, wait_s)
+                self._connector.targets.avoid(exchange.stream.target, wait_s)
             elif self._losses:
-                self._connector.set_aside(exchange.stream.target)
+                self._connector.targets.set_aside(exchange.stream.target)
         self._first_loss = self._first_loss or setback.error
         if failed_again or not self._patience_s:
             raise setback.error from setback
         first_wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**self._losses) if self._losses else 0.0
         self._losses = min(self._losses + 1, _MOST_DOUBLINGS)
-        self._connector.last_error = setback.error
+        self._connector.targets.last_error = setback.error
         self._connector.start(first_wait_s)
 
     def _given_up(self) -> BridgeError:
         """What to raise when patience is over: what was lost, and why it did not come back."""
-        last = self._connector.last_error
+        last = self._connector.targets.last_error
         first = self._first_loss or last or BridgeError(f"{self.target} has not answered")
         why = f": {last.message}" if last is not None and last is not first else ""
         tried = f"; tried again for {self._patience_s:g} s{why}"
@@ -193,8 +201,10 @@ class SessionLink:
         self.exchange = None
         exchange.close()
         wait_s = exchange.drain.retry_after_ms * 1e-3
-        self._connector.avoid(exchange.stream.target, wait_s)
-        self._connector.last_error = BridgeError(exchange.drain.message, status="UNAVAILABLE")
+        self._connector.targets.avoid(exchange.stream.target, wait_s)
+        self._connector.targets.last_error = BridgeError(
+            exchange.drain.message, status="UNAVAILABLE"
+        )
         self._connector.start()
 
     def _agree(self, opened: Opened) -> None:

@@ -129,19 +129,22 @@ class Infer(ClientSecurityOptions, LinkOptions, PolicyOptions, Command):
 
     def run(self) -> int:
         """Infer."""
+        from host_bridge.handshake import MAX_WAIT_MS
         from neucodex_lava.evaluation.infer import infer
         from neucodex_lava.evaluation.live import LiveOptions
         from neucodex_lava.evaluation.measured import LinkUse
 
-        deadline_s = math.inf if self.deadline is None else 1e-3 * self.deadline
-        live = LiveOptions(deadline_s, self.speculate)
+        live = LiveOptions(
+            math.inf if self.deadline is None else 1e-3 * self.deadline, self.speculate
+        )
+        limited = live.deadline_s < math.inf
         use = LinkUse(
             timeout_s=self.timeout,
-            patience_s=self.retry_for if self.deadline is None else math.inf,
+            patience_s=math.inf if limited else self.retry_for,
             codec=self.codec,
             link_rate_bps=self.link_rate,
             security=self.security(),
-            deadline_ms=0 if self.deadline is None else max(1, round(self.deadline)),
+            deadline_ms=min(max(1, round(1e3 * live.deadline_s)), MAX_WAIT_MS) if limited else 0,
         )
         with self.progress() as progress:
             found = infer(

@@ -58,7 +58,7 @@ class Inference:
         policy: exit policy.
         edge_depth: Lava steps from a frame to its code, 0 where nothing is pipelined.
         samples: one by one.
-        link_lost: number of the first sample from which on there was no link; None where it held.
+        link_lost: number of the first sample for which there was no link; None where it held.
         problem: why there was none.
         deadline_ms: of a sample; None for none.
         link: what the sessions sent and met on the way (`host_bridge.client.LinkCounts`).
@@ -151,7 +151,7 @@ class Inference:
                 f" {self.link['replayed']} codes sent again"
             )
         if self.link_lost is not None:
-            line += f"\nno link from sample {self.link_lost} on: {escape(self.problem)}"
+            line += f"\nthe link failed, first at sample {self.link_lost}: {escape(self.problem)}"
         if not self.edge_depth:
             return Group(table, line)
         saved = sum(self.t_max - s.edge_timesteps for s in self.samples)

@@ -9,8 +9,9 @@ import pytest
 from scripted_server import scripted_server
 
 from host_bridge.client import Channels
-from host_bridge.client.connector import BREAKS_AFTER, Connector
+from host_bridge.client.connector import Connector
 from host_bridge.client.faults import Setback, refused
+from host_bridge.client.targets import BREAKS_AFTER
 from host_bridge.handshake import Open
 from neucodex_lava.errors import BridgeError
 
@@ -28,7 +29,7 @@ def connector(tail, targets, timeout_s=2.0):
 def test_breaker_opens_after_failures_in_a_row_and_closes_when_the_server_is_back(
     make_tail, monkeypatch
 ):
-    monkeypatch.setattr("host_bridge.client.connector.LEFT_ALONE_S", 1.0)
+    monkeypatch.setattr("host_bridge.client.targets.LEFT_ALONE_S", 1.0)
     tail, port = make_tail(), free_port()
     one = connector(tail, [f"127.0.0.1:{port}"])
     asked = []
@@ -52,7 +53,7 @@ def test_breaker_opens_after_failures_in_a_row_and_closes_when_the_server_is_bac
         assert time.monotonic() - began < 5.0
         found.stream.abandon()
         # Closed again: the next failure is only the first of a new row.
-        assert one._breakers[f"127.0.0.1:{port}"].fail_counter == 0
+        assert one.targets._breakers[f"127.0.0.1:{port}"].fail_counter == 0
     one.stop()
 
 
@@ -76,7 +77,7 @@ def test_a_server_that_is_told_to_wait_for_is_not_asked_before(make_tail):
     tail = make_tail()
     with scripted_server(tail) as (address, streams):
         one = connector(tail, [address])
-        one.avoid(address, 0.3)
+        one.targets.avoid(address, 0.3)
         with pytest.raises(Setback) as caught:
             one._try_each()
         assert 0.0 < caught.value.retry_after_s <= 0.3
@@ -105,7 +106,7 @@ def test_every_try_has_an_epoch_of_its_own_and_a_new_number_after_the_last(make_
 
 def test_sessions_spread_over_the_ring_and_those_of_a_dead_server_over_the_rest(make_tail):
     targets = [f"127.0.0.1:{port}" for port in (1001, 1002, 1003)]
-    orders = [tuple(connector(make_tail(), targets)._targets) for _ in range(300)]
+    orders = [tuple(connector(make_tail(), targets).targets.order) for _ in range(300)]
     assert all(sorted(order) == targets for order in orders)
     for first in targets:
         share = [order for order in orders if order[0] == first]

@@ -100,7 +100,7 @@ def test_once_the_link_fails_the_exit_head_answers_and_says_so(bundle: Bundle) -
     down = read_off(dataclasses.replace(found, policy=found.down), whole)
     with EdgeSession(found.site.net, keep_ledger=True) as session, ExitStack() as server:
         address = server.enter_context(serving(tails(found)))
-        client = connect(found.site.configuration, address, LinkUse(patience_s=0.5))
+        client = connect(found.site.configuration, address, LinkUse(timeout_s=0.5))
 
         def pull_the_plug(_: str, done: int, total: int) -> None:
             if done == 5:

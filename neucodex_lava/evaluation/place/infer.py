@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -42,13 +43,13 @@ def infer_place(
 ) -> Inference:
     """Run samples through Lava, and through a server where the policy asks it.
 
-    Once the link has failed, or where there was none, an exit head answers; each sample says who did.
+    While the link is down an exit head answers; each sample says who did.
 
     Args:
         bundle: the one that the server serves, calibrated.
         target: HOST:PORT.
         costs: of the link.
-        use: of the link; a loss that its patience does not mend means that it is down.
+        use: of the link; an answer that does not come within its `timeout_s` means that it is down.
         split: cut of a base bundle.
         samples: test samples, 0 for all; those that the policy was calibrated on are left out.
         dataset, data_root: as `load_samples`.
@@ -64,9 +65,8 @@ def infer_place(
     inputs, labels, index = load_indexed_samples(
         bundle, samples, data_root=data_root, dataset=dataset, leave_out=[half] if half else []
     )
-    use = use or LinkUse(timeout_s=5.0)
-    # A head on the edge can answer: it waits no longer for a lost link than for a silent one.
-    use = replace(use, patience_s=min(use.patience_s, use.timeout_s))
+    # A head on the edge can answer: a lost link is tried again for as long as the run lasts.
+    use = replace(use or LinkUse(timeout_s=5.0), patience_s=math.inf)
     client = connect(c, target, use)
     with ExitStack() as stack:
         session = stack.enter_context(EdgeSession(site.net, keep_ledger=True))

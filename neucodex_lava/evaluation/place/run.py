@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -36,7 +37,7 @@ class PlacedOutcome:
         edge: counts of the edge part.
         payload_bits, wire_bytes: as sent; a kept code is a message of its own.
         edge_s, roundtrip_s, cloud_s: measured; empty where nothing was run for real.
-        link_lost: the first sample from which on there was no link; None where it held.
+        link_lost: the first sample for which there was no link; None where it held.
         problem: why there was none.
     """
 
@@ -73,7 +74,7 @@ def run_placed(
     task: str = "Lava and bridge",
     progress: Progress = silent,
 ) -> PlacedOutcome:
-    """Run samples one after the other; once the link has failed, the exit head answers them all.
+    """Run samples one after the other; while there is no link, the exit head answers them.
 
     Args:
         placement: site and tables.
@@ -136,37 +137,47 @@ def _run_sample(
 
 
 class _Link:
-    """The client until it fails once, and what it sent; after that nothing is sent any more."""
+    """The client, and what was sent over it. A sample whose answer is overdue goes on without it.
+
+    The client connects again meanwhile; samples that begin after it has are sent again.
+    """
 
     def __init__(self, client: EdgeClient, samples: int) -> None:
         self._client, self._sample = client, 0
+        self._gone = self._overdue = False
         self.lost_at: int | None = None
         self.problem = ""
         self.bits = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
         self.seconds = np.zeros(samples), np.zeros(samples)
 
     def __enter__(self) -> None:
-        self._try(self._client.open)
+        self._try(partial(self._client.open, required=False))
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
     @property
     def up(self) -> bool:
-        """Whether it has not failed."""
-        return self.lost_at is None
+        """Whether the sample that runs can be sent."""
+        return not self._gone and not self._overdue and self._client.connected
 
     def start(self, sample: int) -> None:
         """Begin a sample."""
-        self._sample = sample
+        self._sample, self._overdue = sample, False
         self._try(self._client.start_sample)
+        if not self.up:
+            self._lose("the cloud server is not reached")
 
     def send(self, codes: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64] | None:
         """S_t after the last of these codes; None where the link fails."""
         sums: NDArray[np.int64] | None = None
         for code in codes:
-            reply = self._try(partial(self._client.step, code))
+            self._try(partial(self._client.send, code))
+            until = time.monotonic() + self._client.timeout_s
+            reply = self._try(partial(self._client.receive, until))
             if reply is None:
+                self._overdue = True
+                self._lose(f"no answer within {self._client.timeout_s:g} s")
                 return None
             sums, n = reply.sums, self._sample
             self.bits[0][n] += reply.payload_bits
@@ -179,13 +190,18 @@ class _Link:
         """End the sample."""
         self.bits[1][self._sample] += self._try(self._client.end_sample) or 0
 
+    def _lose(self, problem: str) -> None:
+        if self.lost_at is None:
+            self.lost_at, self.problem = self._sample, problem
+
     def _try(self, call: Callable[[], Answer]) -> Answer | None:
-        if not self.up:
+        if self._gone:
             return None
         try:
             return call()
         except BridgeError as error:
-            self.lost_at, self.problem = self._sample, str(error)
+            self._gone = True
+            self._lose(str(error))
             return None
 
 

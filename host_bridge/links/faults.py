@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final
 
 from neucodex_lava.errors import ConfigError
@@ -47,11 +47,6 @@ class Faults:
                 raise ConfigError(f"the share {name} is {getattr(self, name)}, expected 0..1")
         if not 0 <= self.stall_s < math.inf:
             raise ConfigError(f"stall_s is {self.stall_s}, expected 0 or more seconds")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What is switched on."""
-        return tuple(f.name for f in fields(self) if getattr(self, f.name))
 
 
 NONE: Final = Faults()

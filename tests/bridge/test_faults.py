@@ -19,7 +19,7 @@ from faulty_runs import Runner, differences, sources
 from restarting_server import ROOT, RestartingServer, restarting_server
 
 from host_bridge import EdgeClient
-from host_bridge.client.ladder import Source
+from host_bridge.client.ladder import Source, Verdict
 from host_bridge.links import FaultProxy, Faults
 from neucodex_lava.bundle import read_manifest
 
@@ -89,6 +89,20 @@ def run(make, samples, truth, deadline_s=PATIENT_S, before_step=lambda *_: None)
     assert differences(verdicts, truth) == []
     print(dict(sources(verdicts)), f"{runner.lost} reconnects, {runner.clients} clients")
     return runner, verdicts
+
+
+def test_a_wrong_answer_would_be_seen(truth):
+    good = [Verdict(Source.CLOUD, len(row), row[-1]) for row in truth]
+    assert differences(good, truth) == []
+    early = [Verdict(Source.EARLIER, 1, row[0]) for row in truth]
+    assert differences(early, truth) == []
+    lies = [
+        Verdict(Source.CLOUD, len(truth[0]), truth[0, -1] + 1),
+        Verdict(Source.CLOUD, 1, truth[1, 0]),
+        Verdict(Source.EARLIER, 2, truth[2, 0]),
+        Verdict(Source.CLOUD, len(truth[0]), truth[4, -1]),
+    ]
+    assert differences([*lies, *good[4:]], truth) == [0, 1, 2, 3]
 
 
 def test_a_server_killed_and_restarted_in_mid_sample(server, samples, truth):

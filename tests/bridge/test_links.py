@@ -34,10 +34,10 @@ def test_the_papers_link_is_its_18_9_megabits():
 
 
 def test_modelled_numbers_follow_from_what_their_sources_say():
-    assert link("lora").bit_j == pytest.approx(0.029 * 3.3 / 5470, rel=0.01)
+    assert link("lora").bit_j == pytest.approx(0.04154 * 3.3 / 5470, rel=0.01)
     preamble_s = 12.25 * 2**7 / 125e3
     assert link("lora").message_j == pytest.approx(
-        0.029 * 3.3 * (preamble_s + 13 * 8 / 5470), rel=0.02
+        0.04154 * 3.3 * (preamble_s + 13 * 8 / 5470), rel=0.02
     )
     assert link("ble").up_bps == pytest.approx(244 * 8 / (2088 + 80 + 300) * 1e6, rel=0.01)
     assert link("ble").bit_j == pytest.approx(

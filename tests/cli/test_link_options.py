@@ -21,12 +21,12 @@ def test_a_preset_gives_all_four_numbers() -> None:
     lora = costs("--link", "lora").link
     assert lora.message_s == 1.0
     assert lora.bit_s == pytest.approx(1 / 5470)
-    assert (lora.message_j, lora.bit_j) == (3e-3, 17.5e-6)
+    assert (lora.message_j, lora.bit_j) == (4.3e-3, 25.1e-6)
 
 
 def test_numbers_of_ones_own_go_before_the_presets() -> None:
     own = costs("--link", "lora", "--link-ms", "20", "--link-mbit-s", "2", "--link-mj", "0.5").link
-    assert (own.message_s, own.message_j, own.bit_j) == (0.02, 0.5e-3, 17.5e-6)
+    assert (own.message_s, own.message_j, own.bit_j) == (0.02, 0.5e-3, 25.1e-6)
     assert own.bit_s == pytest.approx(0.5e-6)
     assert costs("--link-nj-bit", "7").link.bit_j == pytest.approx(7e-9)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import Any, Final
 
 from host_bridge._grpc import grpc
@@ -14,6 +13,7 @@ from host_bridge.server.batcher import Batcher
 from host_bridge.server.hub import DRAINING, Hub
 from host_bridge.server.logs import log
 from host_bridge.server.opening import Opening
+from host_bridge.server.outbox import Outbox
 from host_bridge.server.session import Session
 from host_bridge.server.step import Step
 from neucodex_lava.errors import BridgeError
@@ -51,10 +51,9 @@ class Conversation:
         self._context = context
         self._session = Session(hub.bundles, hub.payload_limit, hub.limits.max_ahead, self)
         self._batcher: Batcher | None = None
-        self._outbox: deque[bytes] = deque()
-        self._writing = False
-        self._wake: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._outbox = Outbox(context, hub.stats)
+        self._task: asyncio.Task[Any] | None = None
+        self._last_words: asyncio.TimerHandle | None = None
         self._reason: Refusal | None = None
         self._ended = False
         self._half_closed = False
@@ -78,8 +77,8 @@ class Conversation:
 
     async def run(self) -> None:
         """The whole conversation; gRPC's handler."""
+        self._task = asyncio.current_task()
         reader: asyncio.Task[None] | None = None
-        last_words: asyncio.TimerHandle | None = None
         try:
             # Whoever was refused before takes no place from those who may come in.
             if not self._ended:
@@ -88,31 +87,17 @@ class Conversation:
         except BridgeError as error:
             self.end(error)
         try:
-            while True:
-                while self._outbox and not self._writing:
-                    await self._write(self._outbox.popleft())
-                if self._room is not None and not self._outbox:
-                    self._room.set_result(None)
-                    self._room = None
-                if self._ended:
-                    if not self._outbox and not self._writing:
-                        break
-                    if last_words is None:
-                        task = asyncio.current_task()
-                        assert task is not None
-                        last_words = self._loop.call_later(LAST_WORDS_S, task.cancel)
-                self._wake = self._loop.create_future()
-                await self._wake
+            await self._outbox.run()
         finally:
             # Also on the way of a cancelled or broken stream: nothing of a lost edge is kept.
             self._ended = True
-            if last_words is not None:
-                last_words.cancel()
+            if self._last_words is not None:
+                self._last_words.cancel()
             self._session.free()
             if reader is not None:
                 reader.cancel()
                 self._leave()
-        if self._reason is not None:
+        if self._reason is not None and not self._outbox.broken:
             await self._abort(self._reason)
 
     def end(self, error: Exception | None = None) -> None:
@@ -123,7 +108,7 @@ class Conversation:
         self._session.in_sample = False
         if error is not None:
             raw, self._reason = self._session.refusal(error)
-            self._outbox.append(raw)
+            self._outbox.put(raw)
             self._hub.stats.refused[self._reason.status] += 1
             log(
                 _LEVELS.get(self._reason.status, logging.WARNING),
@@ -135,13 +120,14 @@ class Conversation:
                 status=self._reason.status,
                 reason=self._reason.message,
             )
-        self._notify()
+        if self._task is not None:
+            self._last_words = self._loop.call_later(LAST_WORDS_S, self._task.cancel)
+        self._outbox.close()
 
     def drain(self, retry_after_ms: int) -> None:
         """Tell the edge that the server wants to go."""
         if self._session.opening is not None and not self._ended:
-            self._outbox.append(self._session.drain(DRAINING, retry_after_ms))
-            self._notify()
+            self._outbox.put(self._session.drain(DRAINING, retry_after_ms))
 
     def step_done(self, step: Step) -> None:
         """A step of the session has been run."""
@@ -153,8 +139,7 @@ class Conversation:
             self.end(error)
             return
         if reply is not None:
-            self._outbox.append(reply)
-            self._notify()
+            self._outbox.put(reply)
             following = self._session.next_step()
             if following is not None:
                 self._submit(following)
@@ -184,17 +169,9 @@ class Conversation:
                 self._hub.stats.bytes_in += len(raw)
                 reply = self._receive(raw)
                 if reply is not None:
-                    if self._writing or self._outbox:
-                        self._outbox.append(reply)
-                        self._notify()
-                    else:
-                        await self._write(reply)
-                        if self._ended or self._outbox:
-                            self._notify()
+                    await self._outbox.put_now(reply)
                 if len(self._outbox) >= _OUTBOX_FULL:
-                    self._room = self._loop.create_future()
-                    self._notify()
-                    await self._room
+                    await self._outbox.emptied()
         except Exception as error:
             self.end(error)
         else:
@@ -237,8 +214,7 @@ class Conversation:
         refused = self._session.refuse_step(step, retry_after_s)
         self._hub.stats.busy += len(refused)
         if refused and not self._ended:
-            self._outbox += refused
-            self._notify()
+            self._outbox.put(*refused)
 
     def _opened(self) -> None:
         opening = self._session.opening
@@ -265,17 +241,6 @@ class Conversation:
         if self._half_closed and not self._session.unanswered:
             self.end()
 
-    async def _write(self, raw: bytes) -> None:
-        self._writing = True
-        try:
-            await self._context.write(raw)
-            self._hub.stats.bytes_out += len(raw)
-        except Exception:  # The peer has gone.
-            self._ended, self._reason = True, None
-            self._outbox.clear()
-        finally:
-            self._writing = False
-
     async def _abort(self, reason: Refusal) -> None:
         trailing = ()
         if reason.status in _RETRY_STATUSES:
@@ -283,14 +248,8 @@ class Conversation:
         code = getattr(grpc().StatusCode, reason.status, grpc().StatusCode.UNKNOWN)
         await self._context.abort(code, reason.message, trailing)
 
-    def _notify(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
     def _leave(self) -> None:
         self._hub.leave(self)
-        if self._room is not None and not self._room.done():
-            self._room.cancel()
         if self._span is not None:
             if self._reason is not None:
                 self._span.add_event("refused", {"status": self._reason.status})

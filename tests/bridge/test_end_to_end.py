@@ -199,7 +199,7 @@ def test_sessions_beyond_the_limit_are_refused_until_one_ends(make_tail):
     with serving(tail, limits=Limits(max_sessions=1)) as address:
         with client_for(address, tail) as first:
             with pytest.raises(BridgeError, match="the server already holds 1 sessions"):
-                client_for(address, tail).open()
+                client_for(address, tail, patience_s=0.0).open()
             sample = tail.codes(1)[0]
             assert infer(first, sample).tolist() == tail.run(sample).tolist()
         with client_for(address, tail) as second:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -11,6 +12,7 @@ from cascades import exit_bundle, small_cascade
 
 from energy import device, price
 from host_bridge import serving
+from host_bridge.links import FaultProxy, Faults
 from neucodex_lava.bundle import Bundle, amend
 from neucodex_lava.cloud.executor import Executor
 from neucodex_lava.cloud.tail import TorchTail
@@ -196,3 +198,33 @@ def test_where_no_exit_head_can_answer_it_is_told(bundle: Bundle) -> None:
     with pytest.raises(ConfigError, match="'place-sp1' is not calibrated.*neucodex calibrate"):
         infer_place(bare, "127.0.0.1:1", costs, split="SP1")
     assert sites(dataclasses.replace(bundle, net=bundle.net.edge_part()))[-1].head == "exit_sp2"
+
+
+def test_when_the_link_is_back_the_cloud_is_asked_again(bundle: Bundle) -> None:
+    found = at_sp2(bundle, FREE)
+    inputs = small_cascade(0, SAMPLES)[1]
+    held = read_off(found, run_twin(Executor(found.site.net), inputs))
+    with ExitStack() as stack:
+        session = stack.enter_context(EdgeSession(found.site.net, keep_ledger=True))
+        proxy = FaultProxy(stack.enter_context(serving(tails(found))))
+        address = stack.enter_context(proxy)
+        client = connect(found.site.configuration, address, LinkUse(timeout_s=0.3))
+
+        def storm(_: str, done: int, total: int) -> None:
+            if done == 5:
+                proxy.faults = Faults(refuse=True)
+                proxy.reset_all()
+            if done == 10:
+                proxy.faults = Faults()
+                while not client.connected:
+                    time.sleep(0.01)
+                    client.start_sample()
+
+        real = run_placed(found, inputs, session, client, progress=storm)
+    assert real.link_lost == 5
+    assert (real.placed.actions[5:10] == Action.LOCAL).all()
+    for name in ("predictions", "actions", "timesteps", "sent"):
+        mine, theirs = getattr(real.placed, name), getattr(held.placed, name)
+        assert (mine[:5] == theirs[:5]).all()
+        assert (mine[10:] == theirs[10:]).all()
+    assert (real.placed.actions[10:] == Action.STOP).any()

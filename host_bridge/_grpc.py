@@ -22,7 +22,10 @@ COMMON_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # Both sides ask an idle connection whether it lives, and allow the other to ask that often: a peer
     # that lost its power says no goodbye.
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    # Twice: the first alone leaves pings a limit of their own, of 60 s (seen with grpcio 1.85). Not
+    # shorter, because on a slow link a ping waits behind a code.
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )

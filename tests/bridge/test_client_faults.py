@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -384,3 +385,22 @@ def test_answer_by_a_deadline_or_none_and_the_session_goes_on(make_tail):
         wait_s[0] = 0.0
         assert infer(client, samples[1]) == make_tail().run(samples[1]).tolist()
         assert client.counts.reconnects == 0
+
+
+@pytest.mark.skipif("NEUCODEX_KEEPALIVE" not in os.environ, reason="takes half a minute")
+def test_half_open_idle_link_is_noticed_by_pings(make_tail):
+    tail = make_tail()
+    with serving(tail) as server:
+        proxy = FaultProxy(server)
+        with proxy as address, edge(address, tail) as client:
+            client.start_sample()
+            client.step(tail.codes(0)[0, 0])
+            time.sleep(2)  # gRPC's own first pings are over
+            proxy.faults = Faults(half_open=True)
+            call, began = client._link.exchange.stream._call, time.monotonic()
+            while call.is_active():
+                assert time.monotonic() - began < 40
+                time.sleep(0.1)
+            proxy.faults = Faults()
+            rows = client.step(tail.codes(0)[0, 1]).sums.tolist()
+    assert rows == make_tail().run(tail.codes(0)[0])[1].tolist()

@@ -49,11 +49,12 @@ class Batcher:
         self._stats = stats
         self._max_batch = min(limits.max_batch, getattr(tail, "best_batch", limits.max_batch))
         self._max_queue = limits.max_queue
+        self._max_wait_s = limits.max_wait_s or math.inf
         self._wait_s = limits.batch_wait_us * 1e-6
         self._waiting: deque[Step] = deque()
         self._running = False
         self._starting = False
-        self._batch_s = 0.0
+        self._step_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._batches: queue.SimpleQueue[list[Step] | None] = queue.SimpleQueue()
         # A daemon: a tail that hangs must not keep the process from ending.
@@ -67,8 +68,9 @@ class Batcher:
 
     def submit(self, step: Step) -> float | None:
         """Queue a step; its owner hears of it. None, or in how many seconds to try again: no room."""
-        if len(self._waiting) >= self._max_queue:
-            return self._batch_s * math.ceil(len(self._waiting) / self._max_batch)
+        queue_s = len(self._waiting) * self._step_s
+        if len(self._waiting) >= self._max_queue or queue_s > self._max_wait_s:
+            return queue_s
         step.arrived_s = self._loop.time()
         self._waiting.append(step)
         self._stats.queued += 1
@@ -135,7 +137,8 @@ class Batcher:
 
     def _count(self, batch: Sequence[Step]) -> None:
         took_s = batch[0].compute_s
-        self._batch_s += _SMOOTHING * (took_s - self._batch_s) if self._batch_s else took_s
+        step_s = took_s / len(batch)
+        self._step_s += _SMOOTHING * (step_s - self._step_s) if self._step_s else step_s
         if len(batch) == 1:
             self.last_lone_s = took_s
         self._stats.batch_sizes.observe(len(batch))

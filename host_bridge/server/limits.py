@@ -16,6 +16,7 @@ _RANGES = {
     "max_ahead": (1, MAX_TIMESTEPS),
     "max_batch": (1, 65_536),
     "max_queue": (1, 1_000_000),
+    "max_wait_s": (0, math.inf),
     "batch_wait_us": (0, 1_000_000),
     "messages_per_s": (0, math.inf),
     "opens_per_s": (0, math.inf),
@@ -35,6 +36,8 @@ class Limits:
         max_batch: timesteps a tail takes together, at most one of each session; a tail that says
             what suits it (`best_batch`) may take fewer.
         max_queue: timesteps of a bundle that may wait for their turn; one more is answered by BUSY.
+        max_wait_s: the longest wait that a timestep is queued for, by what the tail took lately, in
+            seconds; a longer one is answered by BUSY. 0 for no such limit.
         batch_wait_us: how long a tail that is idle waits for company, in microseconds.
         messages_per_s: messages read from one session; a faster one is held up. 0 for no such limit.
         opens_per_s: streams that one name may open; one more is refused with RESOURCE_EXHAUSTED. 0
@@ -51,6 +54,7 @@ class Limits:
     max_ahead: int = 4
     max_batch: int = 64
     max_queue: int = 1024
+    max_wait_s: float = 2.5
     batch_wait_us: int = 0
     messages_per_s: float = 0
     opens_per_s: float = 0

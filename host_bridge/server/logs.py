@@ -51,6 +51,11 @@ class _LossyHandler(_StreamHandler):
         """Lose the line; logging would write a traceback to the same full disk."""
 
 
+def _is_ours_to_tell(record: logging.LogRecord) -> bool:
+    # gRPC writes a traceback for each header that is no text: any stranger could fill the log so.
+    return not str(record.msg).startswith("Invalid encoding on")
+
+
 def configure_logs(form: LogFormat, stream: TextIO | None = None) -> None:
     """Have this process write its log, from INFO on.
 
@@ -70,6 +75,7 @@ def configure_logs(form: LogFormat, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    handler.addFilter(_is_ours_to_tell)
 
 
 def _json_formatter() -> logging.Formatter:

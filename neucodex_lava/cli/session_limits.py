@@ -25,6 +25,8 @@ class SessionLimits:
     """Microseconds that an idle tail waits for company."""
     max_queue: int = 1024
     """Timesteps of a bundle that may wait; for one more the edge is told when to try again."""
+    max_wait: float = 2.5
+    """Seconds that a timestep may be expected to wait; beyond, the edge is told when to try again."""
     messages_per_s: float = 0
     """Messages read from one session a second; a faster one is held up; 0 for no such limit."""
     opens_per_s: float = 0
@@ -43,6 +45,7 @@ class SessionLimits:
             max_batch=self.max_batch,
             batch_wait_us=self.batch_wait_us,
             max_queue=self.max_queue,
+            max_wait_s=self.max_wait,
             messages_per_s=self.messages_per_s,
             opens_per_s=self.opens_per_s,
             idle_s=self.idle,

@@ -160,6 +160,24 @@ def test_a_full_queue_is_refused_and_what_was_refused_can_come_again(make_batch_
             assert sums_of(edges[3].get()) == expected[3][t - 1]
 
 
+def test_a_queue_that_takes_too_long_is_refused_before_it_is_full(make_batch_tail):
+    tail = make_batch_tail(before_step=lambda: time.sleep(0.05))
+    sample = tail.codes(5)[0]
+    limits = Limits(max_batch=1, max_wait_s=0.12)
+    with serving(tail, limits=limits) as address, ExitStack() as stack:
+        edges = opened(stack, address, tail, 8)
+        edges[0].code(sample[0], 0, 1)
+        sums_of(edges[0].get())  # now it knows what a step takes
+        for edge in edges:
+            edge.code(sample[0], 1, 1)
+        answers = [edge.get() for edge in edges]
+    busy = [unpack_busy(a.payload) for a in answers if a.kind is Kind.BUSY]
+    # One runs and three wait: the fourth would wait for 0.15 s or more.
+    assert 1 <= len(busy) <= 5
+    assert all(0.12 < wait_s < 1 for wait_s in busy)
+    assert len(busy) + sum(a.kind is Kind.LOGITS for a in answers) == 8
+
+
 def test_a_step_that_waits_beyond_its_deadline_is_not_run(make_batch_tail, gate):
     tail = make_batch_tail(before_step=gate)
     sample = tail.codes(5)[0]

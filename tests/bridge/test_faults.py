@@ -88,6 +88,7 @@ def run(make, samples, truth, deadline_s=PATIENT_S, before_step=lambda *_: None)
     assert len(verdicts) == len(samples)
     assert differences(verdicts, truth) == []
     print(dict(sources(verdicts)), f"{runner.lost} reconnects, {runner.clients} clients")
+    print(*runner.errors, sep="\n")
     return runner, verdicts
 
 
@@ -172,18 +173,21 @@ def test_a_link_that_dies_and_comes_back(server, samples, truth):
     third = SAMPLES // 3
 
     def change(number, timestep):
-        if timestep == 3 and number == third:
+        if (number, timestep) == (third, 1):
             proxy.faults = Faults(half_open=True, refuse=True)
-        if timestep == 1 and number == 2 * third:
+            runner.deadline_s = 0.1
+        if (number, timestep) == (2 * third, 1):
             proxy.faults = Faults()
+            runner.deadline_s = PATIENT_S
 
     with proxy as address:
-        _, verdicts = run(
-            lambda: client(address, timeout_s=0.5), samples, truth, 0.1, before_step=change
-        )
-    # Asked for from the first answer of the sample on, cut off in its third timestep.
-    assert [v.source for v in verdicts[third + 1 : 2 * third]] == [Source.ABSTAINED] * (third - 1)
-    assert sources(verdicts)[Source.CLOUD] > 0
+        runner = Runner(lambda: client(address, timeout_s=0.5), PATIENT_S, change)
+        verdicts = runner.run(samples)
+    assert differences(verdicts, truth) == []
+    found = [verdict.source for verdict in verdicts]
+    assert found[:third] == [Source.CLOUD] * third
+    assert found[third : 2 * third] == [Source.ABSTAINED] * third
+    assert found[2 * third :] == [Source.CLOUD] * (SAMPLES - 2 * third)
 
 
 def test_no_fault_is_a_defect_in_the_log_and_no_session_is_left(server, truth, log):

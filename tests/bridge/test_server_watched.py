@@ -157,6 +157,18 @@ def test_text_logs_name_the_session_and_json_keeps_tracebacks():
         assert "KeyError: 'why'" in json.loads(stream.getvalue())["exception"]
 
 
+def test_a_header_that_is_no_text_leaves_no_traceback_in_the_log():
+    with restored_logging():
+        stream = io.StringIO()
+        configure_logs("text", stream)
+        library = logging.getLogger("grpc._cython.cygrpc")
+        # As gRPC says it of a user agent with a flipped bit, and of a defect of ours.
+        library.error("Invalid encoding on %s", b"grpc-pyt\xe8on", exc_info=KeyError("noise"))
+        assert stream.getvalue() == ""
+        library.error("Unexpected [%s] raised by servicer method", KeyError(), exc_info=KeyError())
+        assert "raised by servicer method" in stream.getvalue()
+
+
 def test_a_full_disk_under_the_log_stops_nothing(make_tail, capfd):
     tail = make_tail()
     full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails as well

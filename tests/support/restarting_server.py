@@ -86,14 +86,13 @@ def restarting_server(bundle: Path, log: Path) -> Iterator[RestartingServer]:
 
 def main(bundle: str, port: str) -> None:
     """The parent: fork, serve, again."""
-    import logging
-
     import torch
 
+    from host_bridge.server.logs import configure_logs
     from neucodex_lava.evaluation.serve import open_tail
 
     torch.set_num_threads(1)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+    configure_logs("text")
     tail = open_tail(Path(bundle))
     state = {"child": 0}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import threading
@@ -117,19 +118,27 @@ def serve_forever(
             async with reloading:
                 await _reload(server, reload)
 
+        def hung_up() -> None:
+            task = loop.create_task(take_anew())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, signalled)
         server = await start_server(
             tails, host, port, limits=limits, security=security, services=services
         )
         tasks: set[asyncio.Task[None]] = set()
-        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(take_anew())))
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
         end_metrics: Callable[[], None] | None = None
         try:
             if metrics_port is not None:
                 end_metrics = serve_metrics(server.stats, lambda: server.sessions, metrics_port)
             if on_listening is not None:
                 on_listening(server.host, server.port)
+            # What is loaded now stays for good: the collector need not walk over torch in mid-step.
+            gc.collect()
+            gc.freeze()
             await stop.wait()
         finally:
             await server.stop(grace_s if stop.is_set() else 0, stop_now)

@@ -15,7 +15,7 @@ from host_bridge.client.connector import Connector
 from host_bridge.client.link import SessionLink
 from host_bridge.client.log import LinkCounts, SampleLog, StepReply, Written
 from host_bridge.codecs import Code, Coder, Shape, Tables, check_shape
-from host_bridge.handshake import Open
+from host_bridge.handshake import MAX_WAIT_MS, Open
 from host_bridge.messages import MAX_TIMESTEPS
 from host_bridge.security import ClientSecurity
 from neucodex_lava.errors import BridgeError, ConfigError, ProtocolError
@@ -88,6 +88,8 @@ class EdgeClient:
             raise ConfigError(f"patience_s is {patience_s}, expected 0 or more seconds")
         if not 1 <= t_max <= MAX_TIMESTEPS:
             raise ConfigError(f"t_max is {t_max}, expected 1..{MAX_TIMESTEPS}")
+        if not 0 <= deadline_ms <= MAX_WAIT_MS:
+            raise ConfigError(f"deadline_ms is {deadline_ms}, expected 0..{MAX_WAIT_MS}")
         try:
             check_shape(code_shape, code_bits)
         except ProtocolError as error:
@@ -199,10 +201,13 @@ class EdgeClient:
             BridgeError: the connection was lost or the answer is overdue, and trying again has not
                 helped within `patience_s`.
         """
-        self.send(code)
-        reply = self.receive()
-        assert reply is not None, "no limit was set"
-        return reply
+        timestep = self.send(code)
+        while True:
+            reply = self.receive()
+            assert reply is not None, "no limit was set"
+            # Answers that an earlier `receive` gave up on come first.
+            if reply.timestep == timestep:
+                return reply
 
     def send(self, code: Code) -> int:
         """Send the next timestep's code, or keep it until the server takes it; waits for nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Final
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from host_bridge.client.log import LinkCounts, SampleLog, StepReply
 from host_bridge.handshake import Drain
 from host_bridge.messages import Kind, Message, encode, unpack_busy, unpack_logits, wire_bytes
 from neucodex_lava.errors import ProtocolError
+
+_MOST_CHATTER: Final = 1000
+"""Old answers in a row that are put up with: a replay brings some, an endless stream is no server's."""
 
 
 class Exchange:
@@ -33,7 +37,7 @@ class Exchange:
         self._ids = connected.session, connected.epoch
         self._classes, self._max_ahead = connected.opened.classes, connected.opened.max_ahead
         self._counts = counts
-        self._sent = self._answered = 0
+        self._sent = self._answered = self._chatter = 0
         self._up: dict[int, int] = {}
 
     def begin(self) -> None:
@@ -101,6 +105,13 @@ class Exchange:
         self._counts.wire_bytes += wire_bytes(len(raw))
         if self._is_old(message, log):
             self._counts.ignored += 1
+            self._chatter += 1
+            if self._chatter > _MOST_CHATTER:
+                raise ProtocolError(
+                    f"the cloud server at {self.stream.target} sent {self._chatter} answers to what is "
+                    f"over and none to what was asked",
+                    status="INVALID_ARGUMENT",
+                )
             return False
         if log is None or message.sample != log.number or message.timestep > self._sent:
             asked = f"{log.number if log else '-'} and {self._answered + 1}"
@@ -129,7 +140,7 @@ class Exchange:
     def _file(self, message: Message, length: int, log: SampleLog) -> bool:
         t = message.timestep
         sums, cloud_s = unpack_logits(message.payload, self._classes)
-        self._answered = t
+        self._answered, self._chatter = t, 0
         if t <= len(log.replies):
             known = log.replies[t - 1].sums
             if not np.array_equal(known, sums):

@@ -107,12 +107,14 @@ class SessionLink:
             raw = exchange.stream.receive(within_s, log.where)
             if raw is None:
                 return False
-            if exchange.take(raw, log):
-                self._losses, self._trouble_since = 0, math.inf
-                self._first_loss = self._failed_at = None
-                if len(log.replies) < len(log.codes):
+            if not exchange.take(raw, log):
+                if exchange.resend_at == -math.inf:
                     exchange.fill(log)
-            elif exchange.resend_at == -math.inf:
+                # A server that talks without end must not outlast the deadline.
+                return until == math.inf or time.monotonic() < until
+            self._losses, self._trouble_since = 0, math.inf
+            self._first_loss = self._failed_at = None
+            if len(log.replies) < len(log.codes):
                 exchange.fill(log)
             return True
         except Setback as setback:
@@ -128,17 +130,23 @@ class SessionLink:
         """Send again what a busy server did not take; False when `until` comes first."""
         if exchange.resend_at == -math.inf:
             return True
-        self._trouble_since = min(self._trouble_since, time.monotonic())
-        if time.monotonic() > self._trouble_since + self._patience_s:
-            raise BridgeError(
-                f"the cloud server at {exchange.stream.target} has been busy for "
-                f"{self._patience_s:g} s at {log.where()}",
-                "try again later",
-                "RESOURCE_EXHAUSTED",
-            )
-        time.sleep(max(0.0, min(exchange.resend_at, until) - time.monotonic()))
-        if time.monotonic() < exchange.resend_at:
-            return False
+        now = time.monotonic()
+        self._trouble_since = min(self._trouble_since, now)
+        patience = self._trouble_since + self._patience_s
+        while True:
+            if now >= until:
+                return False
+            if now >= patience:
+                raise BridgeError(
+                    f"the cloud server at {exchange.stream.target} has been busy for "
+                    f"{self._patience_s:g} s at {log.where()}",
+                    "try again later",
+                    "RESOURCE_EXHAUSTED",
+                )
+            if now >= exchange.resend_at:
+                break
+            time.sleep(min(exchange.resend_at, until, patience) - now)
+            now = time.monotonic()
         exchange.resend_at = -math.inf
         exchange.fill(log)
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -381,10 +383,53 @@ def test_answer_by_a_deadline_or_none_and_the_session_goes_on(make_tail):
         began = time.monotonic()
         assert client.receive(began + 0.05) is None
         assert 0.05 <= time.monotonic() - began < 0.25
+        # The next step waits for its own answer, not for the one that was late.
+        assert client.step(samples[0][2]).sums.tolist() == make_tail().run(samples[0])[2].tolist()
         client.end_sample()
         wait_s[0] = 0.0
         assert infer(client, samples[1]) == make_tail().run(samples[1]).tolist()
         assert client.counts.reconnects == 0
+
+
+def test_a_server_that_never_stops_talking_outlasts_neither_deadline_nor_patience(make_tail):
+    tail = make_tail()
+    wrong = pack_logits(np.arange(tail.classes), 0.0)
+
+    def chatter(_stream, message, answers):
+        if message.kind is not Kind.CODE or message.timestep == 1:
+            return answers
+        return itertools.repeat(reply(message, Kind.LOGITS, wrong, timestep=1))
+
+    with scripted_server(tail, chatter) as (address, _):
+        with edge(address, tail) as client:
+            client.start_sample()
+            client.step(tail.codes(0)[0, 0])
+            client.send(tail.codes(0)[0, 1])
+            began = time.monotonic()
+            with contextlib.suppress(ProtocolError):
+                assert client.receive(began + 0.05) is None
+            assert time.monotonic() - began < 3
+        with edge(address, tail) as client:
+            client.start_sample()
+            client.step(tail.codes(0)[0, 0])
+            with pytest.raises(ProtocolError, match="answers to what is over"):
+                client.step(tail.codes(0)[0, 1])
+
+
+def test_a_wait_without_end_is_cut_by_patience(make_tail):
+    tail = make_tail()
+
+    def busy(_stream, message, answers):
+        return [reply(message, Kind.BUSY, pack_busy(1e6))] if message.timestep else answers
+
+    with scripted_server(tail, busy) as (address, _):
+        client = edge(address, tail, patience_s=0.3)
+        with client:
+            client.start_sample()
+            began = time.monotonic()
+            with pytest.raises(BridgeError, match="has been busy for 0.3 s"):
+                client.step(tail.codes(0)[0, 0])
+            assert time.monotonic() - began < 3
 
 
 @pytest.mark.skipif("NEUCODEX_KEEPALIVE" not in os.environ, reason="takes half a minute")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from host_bridge.codecs import Tables, pack
+from host_bridge.codecs import CONDITIONED, Coder, Tables, pack
 from host_bridge.handshake import Drain, Open, Opened, Refusal
 from host_bridge.messages import Kind, Message, decode, encode, unpack_busy, unpack_logits
 from host_bridge.server.bundle import ServedBundle
@@ -349,3 +349,32 @@ def test_a_sum_that_the_wire_cannot_carry_is_the_servers_fault(edge):
     with pytest.raises(BridgeError, match="beyond 2\\^24") as caught:
         edge.session.finish(step)
     assert caught.value.status == "INTERNAL"
+
+
+def test_codes_conditioned_on_the_timestep_before_survive_busy_and_samples(make_tail):
+    half = np.array([[[3 << 14, 1 << 14], [1 << 14, 3 << 14]]] * 2, np.uint16)
+    tables = Tables(np.full((2, 2), 1 << 15, np.uint16), half)
+    tail = make_tail(code_shape=(2, 16, 16))
+    tail.coding = tables
+    edge = Edge(tail, max_ahead=2)
+    edge.open(coding=tables.sha256)
+    edge.at_once = False
+    coder = Coder(tail.code_shape, 1, tables, codec="ans-conditioned", link_rate_bps=None)
+    for n, sample in enumerate(tail.codes(3, samples=2)):
+        sample[1:] = sample[0]  # so that it pays to know the timestep before
+        expected = tail.run(sample).tolist()
+
+        def send(t, n=n, sample=sample):
+            previous = sample[t - 2] if t > 1 else None
+            codec, payload = coder.encode(sample[t - 1], previous)
+            assert (codec == CONDITIONED) == (t > 1)
+            return edge.send(Kind.CODE, n, t, codec, payload)
+
+        first = send(1)
+        assert send(2) is None
+        assert sums_of(edge.run(first)) == expected[0]
+        second = edge.session.next_step()
+        edge.session.refuse_step(second, 0.1)
+        assert sums_of(edge.run(send(2))) == expected[1]
+        assert sums_of(edge.run(send(3))) == expected[2]
+        edge.send(Kind.END_SAMPLE, n, 3)

@@ -129,7 +129,14 @@ def infer(
             )
             rows = _pipelined_rows(measured, net, index, labels)
             return Inference(
-                target, c.model_id, net.timesteps, schedule, policy, code_depth(net), rows
+                target,
+                c.model_id,
+                net.timesteps,
+                schedule,
+                policy,
+                code_depth(net),
+                rows,
+                link=asdict(client.counts),
             )
         if in_flight > 1:
             found = run_in_flight(inputs, choice.policy, pool, live, progress=progress)

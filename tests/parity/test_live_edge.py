@@ -93,7 +93,7 @@ def test_without_the_cloud_the_exit_head_answers_with_all_the_time_there_is(
 
 
 def test_what_does_not_go_together_is_told_before_anything_starts(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import neucodex_lava.evaluation.infer as module
 
@@ -108,5 +108,6 @@ def test_what_does_not_go_together_is_told_before_anything_starts(
         infer(RELEASED / "sp1", here, schedule="pipelined", live=LiveOptions(1.0))
     with pytest.raises(ConfigError, match="policy place waits for the cloud"):
         infer(RELEASED / "sp1", here, policy="place", live=LiveOptions(1.0))
+    site = sites(exit_bundle(tmp_path / "base"))[0]
     with pytest.raises(ConfigError, match="needs coding tables"):
-        infer(RELEASED / "sp1", here, use=LinkUse(codec="ans"))
+        connect(site.configuration, here, LinkUse(codec="ans"))

@@ -28,14 +28,16 @@ class TableTraining:
     Args:
         shape: (C, H, W) of the codes.
         bits: bits a value.
+        dictionary: whether to train one. It holds snippets of the codes: where these are a network's
+            input, of somebody's data.
 
     Raises:
         ProtocolError: a shape that no session may carry.
     """
 
-    def __init__(self, shape: Shape, bits: int = 1) -> None:
+    def __init__(self, shape: Shape, bits: int = 1, *, dictionary: bool = True) -> None:
         check_shape(shape, bits)
-        self.shape, self.bits = shape, bits
+        self.shape, self.bits, self._wanted = shape, bits, dictionary
         self._counts = np.zeros((shape[0], 1 << bits), np.int64)
         self._given = np.zeros((shape[0], 2, 2), np.int64)
         self._frames: list[bytes] = []
@@ -45,7 +47,7 @@ class TableTraining:
         """Count one sample: uint8 (T, C, H, W)."""
         for code in codes:
             self._counts += histogram(code, self.bits)
-            if self._frame_bytes < _FRAMES_BYTES:
+            if self._wanted and self._frame_bytes < _FRAMES_BYTES:
                 frame = pack(code, self.bits)
                 self._frames.append(frame)
                 self._frame_bytes += len(frame)

@@ -35,7 +35,11 @@ def train_tables(
         NetError, OverflowInRunError: as `run_twin`.
     """
     at = {cut: net.with_cut(cut) for cut in cuts}
-    training = {cut: TableTraining(one.code_shape, one.code_bits) for cut, one in at.items()}
+    training = {
+        # Cut before its first node, a net's code is its input.
+        cut: TableTraining(one.code_shape, one.code_bits, dictionary=cut > 0)
+        for cut, one in at.items()
+    }
     names = {net.output_at(cut) for cut in cuts if cut > 0}
     done = 0
     for inputs, spikes in _run(net, max(cuts), names, batches):

@@ -397,3 +397,16 @@ def test_tables_differ_by_what_is_in_them():
         Tables(np.flip(tables.counts, 1).copy(), tables.given, tables.dictionary),
     ]
     assert len({tables.sha256, *(other.sha256 for other in others)}) == 4
+
+
+def test_no_dictionary_is_trained_where_none_is_wanted() -> None:
+    codes = words(1, 64)
+    with_one, without = (
+        TableTraining(codes.shape[1:]),
+        TableTraining(codes.shape[1:], dictionary=False),
+    )
+    for training in (with_one, without):
+        training.add(codes)
+    assert with_one.tables().dictionary
+    assert without.tables().dictionary == b""
+    assert (with_one.tables().counts == without.tables().counts).all()

@@ -48,11 +48,17 @@ class Evaluation(LinkOptions, PolicyOptions, Command):
     """Folder with the datasets; by default the environment variable NEUCODEX_DATA."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of the report (HTML and JSON); by default out/<architecture>-<dataset>."""
+    ray: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
+    """Run the executor on a Ray cluster: HOST:PORT from one of its nodes, ray://HOST:PORT from
+    anywhere, or auto. The samples of --confirm run here all the same, and the rows are the same."""
+    processes: int = 0
+    """Run the executor in so many processes of this machine; 0: in threads of this one."""
     record: bool = False
     """Keep the table in the manifest of the bundle asked for, or of every bundle of a sweep."""
 
     def evaluate(self, base: Bundle, bundles: Sequence[Bundle], recorded: Sequence[Bundle]) -> int:
         """Evaluate, print the table, and keep it in these bundles if asked to."""
+        from neucodex_lava.evaluation.fanout import fan_out
         from neucodex_lava.evaluation.record import record_table
         from neucodex_lava.evaluation.sweep import evaluate_bundles
 
@@ -66,7 +72,7 @@ class Evaluation(LinkOptions, PolicyOptions, Command):
                 "--record keeps what was measured on the bundle's own dataset",
                 "leave out --dataset or --record",
             )
-        with self.progress() as progress:
+        with fan_out(self.ray, self.processes) as run, self.progress() as progress:
             results = evaluate_bundles(
                 base,
                 bundles,
@@ -83,6 +89,7 @@ class Evaluation(LinkOptions, PolicyOptions, Command):
                 data_root=self.data_root,
                 out=self.out,
                 command=command_line(),
+                run=run,
                 progress=progress,
             )
         if self.record:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from energy.ledger import Ledger, Overhead
 from neucodex_lava.bundle import cuts_of, load_coding
-from neucodex_lava.cloud.executor import Executor
-from neucodex_lava.cloud.twin import TwinResult, run_twin
+from neucodex_lava.cloud.twin import TwinResult
 from neucodex_lava.edge.wiring import Schedule
 from neucodex_lava.evaluation.configurations import Configuration
 from neucodex_lava.evaluation.pipelined import fed_timesteps, idle_work, unfed_work
+from neucodex_lava.evaluation.twin_job import Run, TwinJob, run_here
 from neucodex_lava.exits.policy import Exits, OfflinePolicy, decide
 from neucodex_lava.progress import Progress, silent
 
@@ -51,19 +51,19 @@ class TwinRuns:
 
     Args:
         inputs: encoded samples, uint8 (N, C, H, W, T).
-        device: torch device.
-        progress: called after every batch.
+        run: who runs them; by default this process.
+        progress: called as samples finish.
     """
 
     def __init__(
         self,
         inputs: NDArray[np.uint8],
         *,
-        device: str = "cpu",
+        run: Run = run_here,
         progress: Progress = silent,
     ) -> None:
         self.inputs = inputs
-        self._device, self._progress = device, progress
+        self._run, self._progress = run, progress
         self._done: dict[str, TwinResult] = {}
 
     def result(self, configuration: Configuration) -> TwinResult:
@@ -72,12 +72,14 @@ class TwinRuns:
         if key not in self._done:
             bundle = configuration.bundle
             name = bundle.manifest.split or "base"
-            self._done[key] = run_twin(
-                Executor(configuration.net, device=self._device),
-                self.inputs,
-                coding={cut: load_coding(bundle, cut) for cut in cuts_of(bundle.manifest)},
-                progress=lambda done, total: self._progress(f"executor {name}", done, total),
-            )
+            coding = {cut: load_coding(bundle, cut) for cut in cuts_of(bundle.manifest)}
+            parts: list[TwinResult] = []
+            done = 0
+            for part in self._run(TwinJob(configuration.net, coding), self.inputs):
+                parts.append(part)
+                done += len(part.output)
+                self._progress(f"executor {name}", done, len(self.inputs))
+            self._done[key] = TwinResult.concatenate(parts)
         return self._done[key]
 
     def outcome(

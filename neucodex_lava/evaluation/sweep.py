@@ -31,6 +31,7 @@ from neucodex_lava.evaluation.policies import (
 )
 from neucodex_lava.evaluation.rows import with_reductions
 from neucodex_lava.evaluation.samples import open_samples
+from neucodex_lava.evaluation.twin_job import Run, run_here
 from neucodex_lava.exits.fixed import FixedPolicy
 from neucodex_lava.exits.oracle import OraclePolicy
 from neucodex_lava.exits.policy import ExitPolicy
@@ -102,6 +103,7 @@ def evaluate_bundles(
     data_root: Path | None = None,
     out: Path | None = None,
     command: str = "",
+    run: Run = run_here,
     progress: Progress = silent,
 ) -> Results:
     """Every configuration at each split point, and the report.
@@ -122,6 +124,7 @@ def evaluate_bundles(
         dataset, data_root: as `open_samples`.
         out: folder of the report.
         command: recorded in the report.
+        run: who runs the executor, as `fan_out` gives it.
         progress: called as samples finish.
 
     Raises:
@@ -163,7 +166,7 @@ def evaluate_bundles(
             return OraclePolicy(c.net.timesteps, labels)
         return choices[c.bundle.sha256, c.policy].policy
 
-    twins = TwinRuns(inputs, progress=progress)
+    twins = TwinRuns(inputs, run=run, progress=progress)
     confirm = len(inputs) if backend == "fused" else confirm
     with heads.opened(len(inputs), confirm) as sessions:
         rows = evaluate(

@@ -11,7 +11,7 @@ from host_bridge.handshake import Refusal
 from host_bridge.messages import Kind
 from host_bridge.server.batcher import Batcher
 from host_bridge.server.hub import DRAINING, Hub
-from host_bridge.server.logs import log
+from host_bridge.server.logs import log, log_refusal
 from host_bridge.server.opening import Opening
 from host_bridge.server.outbox import Outbox
 from host_bridge.server.session import Session
@@ -24,7 +24,6 @@ LAST_WORDS_S: Final = 0.5
 _OUTBOX_FULL: Final = 64
 """Messages that an edge may leave unread before nothing more is read from it."""
 
-_LEVELS: Final = {"INTERNAL": logging.ERROR, "UNAVAILABLE": logging.INFO}
 _RETRY_STATUSES: Final = ("RESOURCE_EXHAUSTED", "UNAVAILABLE")
 
 
@@ -110,16 +109,7 @@ class Conversation:
             raw, self._reason = self._session.refusal(error)
             self._outbox.put(raw)
             self._hub.stats.refused[self._reason.status] += 1
-            log(
-                _LEVELS.get(self._reason.status, logging.WARNING),
-                self._session.name,
-                "refused",
-                f": {self._reason.message}",
-                error if self._reason.status == "INTERNAL" else None,
-                peer=self.peer,
-                status=self._reason.status,
-                reason=self._reason.message,
-            )
+            log_refusal(self._session.name, self.peer, self._reason, error)
         if self._task is not None:
             self._last_words = self._loop.call_later(LAST_WORDS_S, self._task.cancel)
         self._outbox.close()

@@ -7,6 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
+from host_bridge.handshake import Refusal
 from neucodex_lava.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ LogFormat = Literal["text", "json"]
 
 _LOG: Final = logging.getLogger("host_bridge.server")
 _FIELDS: Final = "neucodex"
+_LEVELS: Final = {"INTERNAL": logging.ERROR, "UNAVAILABLE": logging.INFO}
+"""Of refusals by status, where it is not a warning: our own end is none."""
 
 
 def log(
@@ -42,6 +45,20 @@ def log(
         return
     extra = {_FIELDS: {"session": session, "event": event, **fields}}
     _LOG.log(level, "session %s %s%s", session, event, more, extra=extra, exc_info=error)
+
+
+def log_refusal(session: str, peer: str, reason: Refusal, error: Exception) -> None:
+    """Write that a session was refused, or ended; a defect of ours with its traceback."""
+    log(
+        _LEVELS.get(reason.status, logging.WARNING),
+        session,
+        "refused",
+        f": {reason.message}",
+        error if reason.status == "INTERNAL" else None,
+        peer=peer,
+        status=reason.status,
+        reason=reason.message,
+    )
 
 
 class _LossyHandler(_StreamHandler):

@@ -1,0 +1,1 @@
+"""The cloud tail within other people's serving systems."""

@@ -9,11 +9,12 @@ from typing import Final
 import numpy as np
 
 from host_bridge.client.connector import Connected
+from host_bridge.client.faults import GAP, Setback
 from host_bridge.client.hearing import hear
 from host_bridge.client.log import LinkCounts, SampleLog, StepReply
 from host_bridge.handshake import Drain
 from host_bridge.messages import Kind, Message, encode, unpack_busy, unpack_logits, wire_bytes
-from neucodex_lava.errors import ProtocolError
+from neucodex_lava.errors import BridgeError, ProtocolError
 
 _MOST_CHATTER: Final = 1000
 """Old answers in a row that are put up with: a replay brings some, an endless stream is no server's."""
@@ -93,7 +94,12 @@ class Exchange:
             ProtocolError: not an answer to anything asked, or other sums than are known.
             BridgeError: an ERROR for good.
         """
-        message = hear(self.stream, raw)
+        try:
+            message = hear(self.stream, raw)
+        except BridgeError as error:
+            if error.status == GAP:
+                raise Setback(error) from error
+            raise
         if message.kind is Kind.DRAIN:
             self.drain = Drain.from_bytes(message.payload)
             return False
@@ -125,10 +131,12 @@ class Exchange:
             self.resend_at = time.monotonic() + unpack_busy(message.payload)
             return False
         if message.timestep != self._answered + 1:
-            raise ProtocolError(
+            error = ProtocolError(
                 f"the cloud server answered timestep {message.timestep} of sample {log.number} before "
-                f"timestep {self._answered + 1}"
+                f"timestep {self._answered + 1}",
+                status=GAP,
             )
+            raise Setback(error)
         return self._file(message, len(raw), log)
 
     def _is_old(self, message: Message, log: SampleLog | None) -> bool:

@@ -21,6 +21,9 @@ FINAL: Final = frozenset(
 )
 """Statuses that another try would only meet again."""
 
+GAP: Final = "OUT_OF_RANGE"
+"""A message is missing in the order: a defect, or lost on a connection that was damaged elsewhere."""
+
 _NEVER_DAMAGE: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
 """The final statuses that a damaged connection does not bring about by itself."""
 

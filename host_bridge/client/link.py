@@ -7,12 +7,13 @@ import time
 
 from host_bridge.client.connector import FIRST_WAIT_S, LONGEST_WAIT_S, Connected, Connector
 from host_bridge.client.exchange import Exchange
-from host_bridge.client.faults import Setback
+from host_bridge.client.faults import GAP, Setback
 from host_bridge.client.log import LinkCounts, SampleLog
 from host_bridge.handshake import Opened
 from neucodex_lava.errors import BridgeError, ProtocolError
 
 _MOST_DOUBLINGS = 16
+_SEEN_ONCE_MORE = ("INTERNAL", GAP)
 
 
 class SessionLink:
@@ -174,9 +175,9 @@ class SessionLink:
         exchange, self.exchange = self.exchange, None
         self._trouble_since = min(self._trouble_since, time.monotonic())
         at = (log.number, len(log.replies))
-        # A tail that failed twice at the same timestep would fail a third time.
-        failed_again = setback.error.status == "INTERNAL" and self._failed_at == at
-        if setback.error.status == "INTERNAL":
+        # What failed twice at the same timestep would fail a third time.
+        failed_again = setback.error.status in _SEEN_ONCE_MORE and self._failed_at == at
+        if setback.error.status in _SEEN_ONCE_MORE:
             self._failed_at = at
         if exchange is not None:
             exchange.stream.abandon()

@@ -307,7 +307,6 @@ def test_draining_server_is_left_after_the_sample(make_tail):
         "INVALID_ARGUMENT",
         "FAILED_PRECONDITION",
         "UNIMPLEMENTED",
-        "OUT_OF_RANGE",
     ],
 )
 def test_refusals_for_good_are_not_tried_again(make_tail, status):
@@ -323,17 +322,40 @@ def test_refusals_for_good_are_not_tried_again(make_tail, status):
     assert (caught.value.status, len(streams)) == (status, 1)
 
 
-def test_tail_that_fails_twice_at_the_same_timestep_is_not_asked_again(make_tail):
+@pytest.mark.parametrize("status", ["INTERNAL", "OUT_OF_RANGE"])
+def test_what_fails_twice_at_the_same_timestep_is_not_asked_again(make_tail, status):
     tail = make_tail()
 
     def fail(_stream, message, answers):
-        return [refusal(message, "INTERNAL")] if message.timestep == 2 else answers
+        return [refusal(message, status)] if message.timestep == 2 else answers
 
     with scripted_server(tail, fail) as (address, streams), edge(address, tail) as client:
         client.start_sample()
         client.step(tail.codes(0)[0, 0])
         with pytest.raises(BridgeError, match="^no$"):
             client.step(tail.codes(0)[0, 1])
+    assert len(streams) == 2
+
+
+@pytest.mark.parametrize("lost", ["code", "answer"])
+def test_a_message_lost_within_a_stream_is_made_good_by_a_replay(make_tail, lost):
+    """A flipped bit in a frame's stream number takes one message out of a stream that goes on."""
+    tail = make_tail()
+    codes = tail.codes(0)[0]
+
+    def lose(stream, message, answers):
+        if stream.number == 0 and lost == "code" and message.timestep == 2:
+            return [refusal(message, "OUT_OF_RANGE")]
+        if stream.number == 0 and lost == "answer" and message.timestep == 1:
+            return []
+        return answers
+
+    with scripted_server(tail, lose) as (address, streams), edge(address, tail) as client:
+        client.start_sample()
+        for code in codes[:2]:
+            client.send(code)
+        sums = [client.receive().sums for _ in range(2)]
+    assert np.array_equal(np.stack(sums), tail.run(codes)[:2])
     assert len(streams) == 2
 
 

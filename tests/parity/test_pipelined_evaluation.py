@@ -16,6 +16,7 @@ from energy import device
 from energy.ledger import Ledger, Overhead
 from host_bridge import EdgeClient
 from neucodex_lava.bundle import load_bundle
+from neucodex_lava.bundle.manifest import CODING_FILE
 from neucodex_lava.edge.session import EdgeSession
 from neucodex_lava.errors import SimulationError
 from neucodex_lava.evaluation import evaluate as module
@@ -52,7 +53,11 @@ class Whim:
 
 
 def configurations(net: IntegerNet) -> list[Configuration]:
-    bundle = load_bundle(RELEASED)
+    released = load_bundle(RELEASED)
+    # The net is another one than the bundle's, whose coding tables do not fit it.
+    files = {name: sha for name, sha in released.manifest.files.items() if name != CODING_FILE}
+    manifest = replace(released.manifest, files=files, split_points={"SP1": 2}, format_version=2)
+    bundle = replace(released, manifest=manifest)
     return [
         Configuration(EDGE_ONLY_DYNAMIC, None, bundle, net.with_cut(3), dynamic=True),
         Configuration("F-B", "SP1", bundle, net.with_cut(2), dynamic=False),

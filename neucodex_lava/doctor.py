@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warn", "fail"]
 
 DISTRIBUTION = "neucodex-lava"
-EXTRAS = ("base", "edge", "train", "cloud", "report")
+EXTRAS = ("base", "edge", "train", "cloud", "otel", "onnx", "ray", "report")
 
 # lava-nc 0.10.0 and lava-dl 0.6.0 declare `Requires-Python: >=3.10,<3.11`.
 LAVA_EXTRAS = ("edge", "train")

@@ -12,7 +12,7 @@ from neucodex_lava.errors import ConfigError
 
 VERBS = (
     "demo train finetune convert export verify calibrate simulate serve infer evaluate sweep energy "
-    "report reproduce certs"
+    "report reproduce certs export-tail"
 )
 
 

@@ -164,7 +164,7 @@ def test_who_shows_no_token_that_it_knows_stays_out(address: str, token: str | N
 
 def test_another_bundle_is_refused_by_name(address: str) -> None:
     bundle = replace(load_bundle(BUNDLE), sha256="ab" * 32)
-    with pytest.raises(BridgeError, match="bundle abababababab") as refused:
+    with pytest.raises(BridgeError, match="edge runs abababababab") as refused:
         client_of(bundle, address).open()
     assert refused.value.status == "FAILED_PRECONDITION"
 

@@ -1,7 +1,9 @@
 """Many sessions at once: a server's throughput against its tail run offline, and latency against load.
 
-The server and the sessions that load it run in processes of their own. ``neucodex bench bridge`` calls
-`measure`; ``python -m benchmarks.bridge_load --plot FILE.svg`` draws latency against load.
+The server and the sessions that load it run in processes of their own. The sessions have the machine's
+last core, the server the others, and so has the tail when it runs offline: what edges spend is not the
+server's. ``neucodex bench bridge`` calls `measure`; ``python -m benchmarks.bridge_load --plot FILE``
+draws latency against load.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def make_net(width: float = WIDTH) -> Any:
 def offline_steps_per_s(width: float = WIDTH, seconds: float = 2.0) -> dict[int, float]:
     """Timesteps a second of the same tail without a bridge, by batch size.
 
-    Whole samples at a time (all timesteps in one call, which a server cannot do), torch on all cores.
+    Whole samples at a time: all timesteps in one call, which a server cannot do.
     """
     import torch
 
@@ -86,7 +88,9 @@ def load(job: Job) -> dict[str, Any]:
 
 def measure(sessions: int = SESSIONS, seconds: float = 5.0, width: float = WIDTH) -> dict[str, Any]:
     """The case ``throughput_64``: seconds a timestep through the bridge against offline."""
-    offline = offline_steps_per_s(width)
+    with _child("bridge_load", "--offline", str(width)) as process:
+        out, _ = process.communicate(timeout=300)
+    offline = {int(batch): speed for batch, speed in json.loads(out).items()}
     best = max(offline, key=lambda batch: offline[batch])
     with served(width) as job:
         load(replace(job, sessions=sessions))  # warm-up, not counted
@@ -98,6 +102,7 @@ def measure(sessions: int = SESSIONS, seconds: float = 5.0, width: float = WIDTH
         "baseline": f"the same tail offline, whole samples in batches of {best}",
         "baseline_s": 1 / offline[best],
         "ratio": found["steps_per_s"] / offline[best],
+        "server_cores": len(_cores("bridge_load")),
         "offline_steps_per_s": {str(batch): speed for batch, speed in offline.items()},
         **found,
     }
@@ -139,15 +144,23 @@ def plot(found: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
+def _cores(module: str) -> list[int]:
+    """The sessions' core, or those of the server; where there is one core they share it."""
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[-1:] if module == "load_sessions" else cores[:-1] or cores
+
+
 @contextmanager
 def _child(module: str, *arguments: str) -> Generator[subprocess.Popen[str], None, None]:
+    cores = _cores(module)
     process = subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{module}", *arguments],
         stdout=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": str(len(cores))},
     )
+    os.sched_setaffinity(process.pid, cores)
     try:
         yield process
     finally:
@@ -171,11 +184,15 @@ def _serve(width: float) -> None:
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--offline", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--plot", type=Path, help="draw latency against load into this file")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each load")
     arguments = parser.parse_args()
     if arguments.serve:
         _serve(arguments.serve)
+        return
+    if arguments.offline:
+        print(json.dumps(offline_steps_per_s(arguments.offline)))
         return
     found = latency_against_load(arguments.seconds)
     if arguments.plot:

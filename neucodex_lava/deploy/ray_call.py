@@ -36,7 +36,7 @@ class RayCall:
         self._requests, self._context = requests, context
         # Of one message: who writes waits until Ray has taken the message before.
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue(1)
-        self._aborted = False
+        self._aborted = self._unread = False
 
     async def read(self) -> Any:
         """The next message, or gRPC's mark of the end."""
@@ -89,10 +89,13 @@ class RayCall:
             if self._aborted:
                 raise CallEndedError(self._context.details())
         finally:
+            self._unread = True
             task.cancel()
 
     async def _run(self, conversation: Any) -> None:
         try:
             await conversation.run()
         finally:
-            await self._out.put(None)
+            # Where nobody reads any more, there would never be room.
+            if not self._unread:
+                await self._out.put(None)

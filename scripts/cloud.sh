@@ -8,6 +8,7 @@
 #
 #   CLOUD_PYTHON=/path/to/python   this interpreter, 3.11 or newer, and no other
 #   CLOUD_VENV=folder              another environment, to try several Pythons side by side
+#   CLOUD_REQUIRED=1               fail where these tests cannot be run here, instead of saying so and going on
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,6 +17,12 @@ readonly STAMP=$VENV/.neucodex-setup
 readonly TORCH=torch==2.13.0
 
 say() { printf 'cloud: %s\n' "$*" >&2; }
+
+skip() {
+    say "SKIPPED: $*"
+    if [ "${CLOUD_REQUIRED:-0}" != 0 ]; then exit 1; fi
+    exit 0
+}
 
 fingerprint() {
     { echo "$TORCH"; cat requirements-cloud.lock pyproject.toml "$VENV/pyvenv.cfg" 2>/dev/null; } | sha256sum | cut -d' ' -f1
@@ -60,8 +67,7 @@ done
 if ! { [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(fingerprint)" ]; }; then
     mapfile -t found < <(pythons)
     if [ ${#found[@]} -eq 0 ]; then
-        say "skipped: no Python from 3.11 to 3.13 on this machine"
-        exit 0
+        skip "no Python from 3.11 to 3.13 on this machine"
     fi
     python=${found[0]} source=index
     for candidate in "${found[@]}"; do
@@ -74,8 +80,7 @@ if ! { [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(fingerprint)" ]; }; then
     "$python" -m venv --clear --prompt cloud "$VENV"
     if ! install_torch "$source"; then
         rm -rf "$VENV"
-        say "skipped: no build of $TORCH for CPUs can be had here (CLOUD_TORCH=any takes the one for GPUs)"
-        exit 0
+        skip "no build of $TORCH for CPUs can be had here (CLOUD_TORCH=any takes the one for GPUs)"
     fi
     "$uv" pip install --quiet --python "$VENV/bin/python" --require-hashes --requirement requirements-cloud.lock
     # Offline: the lock and torch must be all that the extra asks for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -35,6 +36,23 @@ def test_damaged_messages_end_in_a_message_or_in_one_clear_line() -> None:
         assert target == "logits" or counts[f"{target} read"] > 10, target
     assert counts["session closed"] > 5
     assert sum(n for name, n in counts.items() if name.startswith("session refused")) > 50
+
+
+def test_the_fuzzer_starts_from_every_codec() -> None:
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import random, wire_material as w
+from host_bridge.messages import decode
+m = w.Material()
+print({found[0] for of_shape in m.payloads.values() for found in of_shape})
+talks = [m.conversation(random.Random(n), w.SHAPES[n % 4]) for n in range(100)]
+print({decode(raw, 1 << 20).codec for talk in talks for raw in talk} - {0})
+"""
+    command = [sys.executable, "-c", code, str(CAMPAIGN.parent)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    payloads, talks = map(ast.literal_eval, ended.stdout.splitlines())
+    assert payloads == talks == set(CODECS)
 
 
 FAULTY = """

@@ -34,7 +34,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
-from wire_material import SHAPES, FuzzTail, Material, damaged, damaged_json
+from wire_material import BITS, SHAPES, FuzzTail, Material, damaged, damaged_json
 
 from host_bridge import serving
 from host_bridge.codecs import Decoder
@@ -68,7 +68,9 @@ class Fuzzer:
             shape: {FuzzTail.model: ServedBundle(FuzzTail(shape, self.material.tables[shape]))}
             for shape in SHAPES
         }
-        self.decoders = {shape: Decoder(shape, 1, self.material.tables[shape]) for shape in SHAPES}
+        self.decoders = {
+            shape: Decoder(shape, BITS[shape], self.material.tables[shape]) for shape in SHAPES
+        }
 
     def case(self, number: int) -> tuple[str, int, str]:
         """Its target, how many messages it was, and what came of it."""
@@ -115,7 +117,7 @@ class Fuzzer:
         code = self.decoders[shape].decode(codec, bad, before)
         assert code.shape == shape
         assert code.dtype == np.uint8
-        assert code.max() <= 1
+        assert code.max() < 1 << BITS[shape]
         return 1, "read"
 
     def logits(self, rng: random.Random) -> tuple[int, str]:
@@ -129,7 +131,7 @@ class Fuzzer:
         return 1, "read"
 
     def session(self, rng: random.Random) -> tuple[int, str]:
-        shape = rng.choice(SHAPES[:3])
+        shape = rng.choice(SHAPES[:4])
         session = Session(self.bundles[shape], MAX_JSON_BYTES, max_ahead=rng.choice([1, 3]))
         tail = self.bundles[shape][FuzzTail.model].tail
         raws = self.spoilt(rng, shape)

@@ -16,7 +16,11 @@ from host_bridge.codecs import CHOICES, Coder, Tables, TableTraining
 from host_bridge.handshake import Drain, Open, Opened, Refusal
 from host_bridge.messages import HEADER_BYTES, Kind, Message, encode, pack_busy, pack_logits
 
-SHAPES = ((1, 1, 1), (2, 3, 3), (8, 4, 4), (64, 32, 32))
+BITS = {(1, 1, 1): 1, (2, 3, 3): 1, (8, 4, 4): 1, (4, 8, 8): 3, (64, 32, 32): 1}
+"""Bits a value by shape."""
+SHAPES = tuple(BITS)
+RATES = np.array([0.02, 0.1, 0.4]).reshape(3, 1, 1, 1, 1)
+"""Of each shape's samples: zstd is sent where it helps, plain packing where nothing does."""
 MODEL = hashlib.sha256(b"fuzz").hexdigest()
 SESSION = 0x0123456789ABCDEF
 T_MAX = 5
@@ -35,7 +39,7 @@ class FuzzTail:
     model, classes, t_max, gain = MODEL, 3, T_MAX, 1.5
 
     def __init__(self, shape: tuple[int, int, int], tables: Tables | None) -> None:
-        self.code_shape, self.code_bits, self.coding = shape, 1, tables
+        self.code_shape, self.code_bits, self.coding = shape, BITS[shape], tables
 
     def new_state(self) -> Any:
         return np.zeros(3, np.int64)
@@ -65,17 +69,17 @@ class Material:
     def __post_init__(self) -> None:
         rng = np.random.default_rng(7)
         for shape in SHAPES:
-            codes = (rng.random((3, T_MAX, *shape)) < rng.uniform(0.02, 0.4)).astype(np.uint8)
-            training = TableTraining(shape)
+            bits, fired = BITS[shape], rng.random((3, T_MAX, *shape)) < RATES
+            values = rng.integers(1, 1 << bits, fired.shape)
+            codes = (fired * values).astype(np.uint8)
+            training = TableTraining(shape, bits)
             for sample in codes:
                 training.add(sample)
             tables = training.tables()
             self.tables[shape], self.codes[shape] = tables, codes
             found: list[tuple[int, bytes, Any]] = []
-            for choice in CHOICES:
-                if choice == "ans-conditioned" and tables.given is None:
-                    continue
-                coder = Coder(shape, 1, tables, choice)
+            for choice in choices(tables):
+                coder = Coder(shape, bits, tables, choice)
                 for sample in codes:
                     before = None
                     for code in sample:
@@ -96,9 +100,9 @@ class Material:
 
     def conversation(self, rng: random.Random, shape: tuple[int, int, int]) -> list[bytes]:
         """A session of valid messages, as an edge sends them."""
-        choice = rng.choice(["packed", "auto", "zstd", "ans", "addresses"])
         tables = self.tables[shape]
-        coder = Coder(shape, 1, tables, choice)
+        choice = rng.choice(choices(tables))
+        coder = Coder(shape, BITS[shape], tables, choice)
         payload = open_payload(shape, tables.sha256 if choice != "packed" else None, 0)
         raws = [encode(Message(Kind.OPEN, SESSION, payload=payload))]
         for number, sample in enumerate(self.codes[shape][: rng.randint(1, 3)]):
@@ -129,8 +133,14 @@ class Material:
         return encode(Message(kind, SESSION, payload=payload))
 
 
+def choices(tables: Tables) -> list[str]:
+    """The codecs that such tables allow."""
+    return [name for name in CHOICES if name != "ans-conditioned" or tables.given is not None]
+
+
 def open_payload(shape: tuple[int, int, int], coding: str | None, deadline_ms: int) -> bytes:
-    return Open(MODEL, shape, 1, T_MAX, {"python": "3"}, coding, deadline_ms).to_bytes()
+    hello = Open(MODEL, shape, BITS[shape], T_MAX, {"python": "3"}, coding, deadline_ms)
+    return hello.to_bytes()
 
 
 def damaged(rng: random.Random, raw: bytes) -> bytes:

@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from host_bridge.codecs import CHOICES, CODECS, Coder, Decoder, Tables, TableTraining, raw_bits
-from host_bridge.codecs.ans import cost_bits, histogram
+from host_bridge.codecs.ans import cost_bits
+from neucodex_lava.cloud.coded import codes_at, own_entropy_bits
 from neucodex_lava.errors import ConfigError
 from neucodex_lava.progress import Progress, silent
 
@@ -88,7 +89,6 @@ def _synthetic(shape: tuple[int, int, int], activity: float) -> tuple[Codes, Tab
 
 def _released() -> tuple[Codes, Tables, str]:
     from neucodex_lava.bundle import load_bundle, load_coding
-    from neucodex_lava.cloud.coded import codes_at
     from neucodex_lava.cloud.coding import SAMPLES as TRAINED_ON
     from neucodex_lava.cloud.coding import train_tables
     from neucodex_lava.cloud.executor import Executor
@@ -137,7 +137,7 @@ def _measure(codes: Codes, tables: Tables) -> dict[str, Any]:
         if not np.array_equal(back, code):
             raise RuntimeError("a code came back changed")
         limits.append(cost_bits(code, tables) / 8)
-        own.append(_own_entropy_bits(code) / 8)
+        own.append(own_entropy_bits(code, 1) / 8)
     ours, baseline = (statistics.median(seconds[choice]) for choice in ("auto", "packed"))
     over = np.array(sizes["auto"]) - MARGIN * np.array(limits) - MARGIN_BYTES
     named = {choice.replace("-", "_"): choice for choice in CHOICES if choice != "auto"}
@@ -166,13 +166,6 @@ def _timed(call: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     start = time.perf_counter()
     result = call(*arguments)
     return time.perf_counter() - start, result
-
-
-def _own_entropy_bits(code: npt.NDArray[np.uint8]) -> float:
-    """Entropy of a frame under its own rates, channel by channel; telling the rates not counted."""
-    counts = histogram(code, 1)
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    return float(-(counts * np.log2(shares, out=np.zeros_like(shares), where=shares > 0)).sum())
 
 
 if __name__ == "__main__":

@@ -77,14 +77,20 @@ def _price(
 ) -> list[float]:
     tables = coder.tables
     if tables is None:
-        return [8 * coder.expected_bytes(code, previous), _own_entropy_bits(code, coder.bits)]
+        return [8 * coder.expected_bytes(code, previous), own_entropy_bits(code, coder.bits)]
     entropy = cost_bits(code, tables)
     if previous is not None and tables.given is not None:
         entropy = min(entropy, cost_bits_given(code, previous, tables))
     return [8 * coder.expected_bytes(code, previous), entropy]
 
 
-def _own_entropy_bits(code: NDArray[np.uint8], bits: int) -> float:
+def own_entropy_bits(code: NDArray[np.uint8], bits: int) -> float:
+    """Entropy of a frame under its own rates, channel by channel; telling the rates not counted.
+
+    Args:
+        code: uint8, shape (C, H, W).
+        bits: bits a value.
+    """
     counts = histogram(code, bits)
     shares = counts / counts.sum(axis=1, keepdims=True)
     logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)

@@ -117,9 +117,8 @@ class Infer(ClientSecurityOptions, LinkOptions, PolicyOptions, Command):
     in_flight: int = 1
     """Samples at once, with --split input."""
     codec: Literal["auto", "packed", "zstd", "ans", "ans-conditioned", "addresses"] = "packed"
-    """How codes are written; auto takes the soonest there by --link-rate, or the smallest."""
-    link_rate: Annotated[float | None, tyro.conf.arg(metavar="BIT/S")] = None
-    """Bits a second of the link towards the cloud, for --codec auto; by default size alone counts."""
+    """How codes are written; auto takes the soonest there over --link or at --link-mbit-s, and
+    without either the smallest."""
     dataset: str | None = None
     """Another dataset of the same shape and classes instead of the bundle's own."""
     data_root: DataRoot = None
@@ -130,10 +129,20 @@ class Infer(ClientSecurityOptions, LinkOptions, PolicyOptions, Command):
     def run(self) -> int:
         """Infer."""
         from host_bridge.handshake import MAX_WAIT_MS
+        from neucodex_lava.config import require
         from neucodex_lava.evaluation.infer import infer
         from neucodex_lava.evaluation.live import LiveOptions
         from neucodex_lava.evaluation.measured import LinkUse
 
+        costs, rate_bps = self.costs(), self.rate_bps()
+        if self.policy != "place":
+            idle = self.priced()
+            require(not idle, f"only --policy place weighs {', '.join(idle)}", "leave them out")
+            require(
+                rate_bps is None or self.codec == "auto",
+                "--link and --link-mbit-s describe the link to --policy place and --codec auto",
+                "leave them out, or pass --codec auto",
+            )
         live = LiveOptions(
             math.inf if self.deadline is None else 1e-3 * self.deadline, self.speculate
         )
@@ -142,7 +151,7 @@ class Infer(ClientSecurityOptions, LinkOptions, PolicyOptions, Command):
             timeout_s=self.timeout,
             patience_s=math.inf if limited else self.retry_for,
             codec=self.codec,
-            link_rate_bps=self.link_rate,
+            link_rate_bps=rate_bps if self.codec == "auto" else None,
             security=self.security(),
             deadline_ms=min(max(1, round(1e3 * live.deadline_s)), MAX_WAIT_MS) if limited else 0,
         )
@@ -154,7 +163,7 @@ class Infer(ClientSecurityOptions, LinkOptions, PolicyOptions, Command):
                 samples=self.samples,
                 policy=self.policy,
                 numbers=self.numbers(),
-                costs=self.costs(),
+                costs=costs,
                 use=use,
                 live=live,
                 in_flight=self.in_flight,

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 class LinkOptions:
     """Of bundles that are calibrated to answer at an exit head on the edge."""
 
-    link: str = "paper"
-    """Preset of the link's numbers: paper (18.9 Mbit/s), lora, ble, nb-iot, lte-m, wifi or 5g."""
+    link: str | None = None
+    """Preset of the link's numbers: paper (18.9 Mbit/s, the default), lora, ble, nb-iot, lte-m, wifi or
+    5g."""
     link_ms: float | None = None
     """Milliseconds of a message to the cloud and its answer, whatever its size; else the preset's."""
     link_mbit_s: float | None = None
@@ -53,7 +54,17 @@ class LinkOptions:
         if self.link_nj_bit is not None:
             require(self.link_nj_bit >= 0, f"--link-nj-bit {self.link_nj_bit} is below 0")
             own["bit_j"] = self.link_nj_bit / 1e9
-        return replace(link(self.link), **own)
+        return replace(link(self.link or "paper"), **own)
+
+    def rate_bps(self) -> float | None:
+        """Bits a second towards the cloud; None where no option says."""
+        given = self.link is not None or self.link_mbit_s is not None
+        return self.chosen_link().up_bps if given else None
+
+    def priced(self) -> list[str]:
+        """The options given that only a placement weighs."""
+        names = ("link_ms", "link_mj", "link_nj_bit")
+        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
 
     def costs(self) -> LinkPrices:
         """What they say, as a placement needs it.

@@ -3,6 +3,7 @@
 import pytest
 
 from neucodex_lava.cli.main import parse, run
+from neucodex_lava.errors import ConfigError
 from neucodex_lava.evaluation.place.placement import LinkPrices
 
 
@@ -44,3 +45,43 @@ def test_what_is_no_link_is_said_in_one_line(
 ) -> None:
     assert run(["infer", "netx_exports/resnet-small-digits/sp1", *args]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "rate_bps"),
+    [
+        ([], None),
+        (["--link", "lora"], 5470),
+        (["--link-mbit-s", "2"], 2e6),
+        (["--link", "paper"], 18.9e6),
+    ],
+)
+def test_codec_auto_weighs_the_link_that_was_given(
+    options: list[str], rate_bps: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    def infer(*_: object, use: object, **__: object) -> None:
+        used.append(use)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("neucodex_lava.evaluation.infer.infer", infer)
+    assert run(["infer", "BUNDLE", "--codec", "auto", *options]) == 2
+    assert used[0].link_rate_bps == (
+        None if rate_bps is None else pytest.approx(rate_bps, rel=1e-3)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--link", "lora"], "--link and --link-mbit-s describe the link to"),
+        (["--link-mbit-s", "2"], "--link and --link-mbit-s describe the link to"),
+        (["--codec", "auto", "--link-ms", "9"], "only --policy place weighs --link-ms"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["infer", "BUNDLE", *options]) == 2
+    assert told in capsys.readouterr().err

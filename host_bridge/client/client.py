@@ -37,7 +37,9 @@ class EdgeClient:
     The running sample's codes are kept here until it ends. Where a stream breaks, the session is opened
     again, there or on the next server, the codes are sent again, and the sums that come back must equal
     those already known; whoever calls `step` notices nothing but the time it took. After an error the
-    session is over. Start Lava before it: Lava forks, and a fork does not carry gRPC's threads over.
+    session is over, unless the cloud failed at the same timestep twice (status INTERNAL or
+    OUT_OF_RANGE): that ends the sample, and `start_sample` begins the next. Start Lava before it: Lava
+    forks, and a fork does not carry gRPC's threads over.
 
     Args:
         target: host:port of the server; or `targets`.
@@ -123,6 +125,11 @@ class EdgeClient:
     def connected(self) -> bool:
         """Whether the session is open on a server, as far as is known."""
         return self._link.exchange is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether the session has ended for good: closed, or after an error."""
+        return self._closed
 
     @property
     def classes(self) -> int:
@@ -260,7 +267,8 @@ class EdgeClient:
                 if not self._link.listen(log, until):
                     return None
         except BridgeError:
-            self.close()
+            if not log.failed:
+                self.close()
             raise
         reply = log.replies[log.read]
         log.read += 1

@@ -19,14 +19,17 @@ from host_bridge.client.stream import Stream
 from host_bridge.client.targets import Targets
 from host_bridge.handshake import Open, Opened
 from host_bridge.messages import Kind, Message, encode
-from neucodex_lava.errors import BridgeError, ProtocolError
+from neucodex_lava.errors import BridgeError, ConfigError, ProtocolError
 
 FIRST_WAIT_S: Final = 0.05
 LONGEST_WAIT_S: Final = 2.0
 """Waits before tries are drawn evenly from 0 to a limit that doubles from the first to the longest."""
 
-_OPENING_S: Final = 1.0
+OPENING_S: Final = 1.0
+"""How long the first connection is tried, where nobody asks for more, in seconds."""
+
 _MAX_EPOCH: Final = 0xFFFF
+_TAKEN: Final = "ABORTED"
 _SESSION_HEADER: Final = "x-neucodex-session"
 
 
@@ -83,10 +86,13 @@ class Connector:
             BridgeError: refused for good.
         """
 
+        asked = False
+
         def enough(state: RetryCallState) -> bool:
+            nonlocal asked
             setback = _setback(state)
-            asked = setback is not None and setback.retry_after_s > 0
-            limit_s = patience_s if asked else min(_OPENING_S, patience_s)
+            asked |= setback is not None and setback.retry_after_s > 0
+            limit_s = patience_s if asked else min(OPENING_S, patience_s)
             return (state.seconds_since_start or 0.0) + state.upcoming_sleep > limit_s
 
         return Retrying(
@@ -156,6 +162,10 @@ class Connector:
                 reraise=True,
             )
             found.set_result(retrying(self._try_each))
+        except ConfigError as error:
+            # A certificate that was there when the session began and is gone or over.
+            told = BridgeError(error.message, error.hint, "UNAUTHENTICATED")
+            found.set_exception(told)
         except BaseException as error:
             found.set_exception(error)
 
@@ -168,7 +178,8 @@ class Connector:
     def _open(self, target: str) -> Connected:
         self._epoch += 1
         if self._epoch > _MAX_EPOCH:
-            self._session, self._epoch = secrets.randbits(64), 0
+            self._renew()
+            self._epoch += 1
         stream = Stream(
             self._channels,
             target,
@@ -183,13 +194,19 @@ class Connector:
             payload = self._hello.to_bytes()
             stream.send(encode(Message(Kind.OPEN, self._session, self._epoch, payload=payload)))
             opened = self._read_opened(stream)
-        except BaseException:
+        except BaseException as error:
             stream.abandon()
+            if isinstance(error, Setback) and error.error.status == _TAKEN:
+                # Somebody holds the number at a later epoch. A replay needs nothing of that session.
+                self._renew()
             raise
         finally:
             self._opening = None
         self._was_open = True
         return Connected(stream, opened, self._session, self._epoch)
+
+    def _renew(self) -> None:
+        self._session, self._epoch = secrets.randbits(64), -1
 
     def _read_opened(self, stream: Stream) -> Opened:
         raw = stream.receive()

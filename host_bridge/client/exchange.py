@@ -17,7 +17,8 @@ from host_bridge.messages import Kind, Message, encode, unpack_busy, unpack_logi
 from neucodex_lava.errors import BridgeError, ProtocolError
 
 _MOST_CHATTER: Final = 1000
-"""Old answers in a row that are put up with: a replay brings some, an endless stream is no server's."""
+"""Messages in a row that ask for nothing and are put up with: a replay brings some old answers, an
+endless stream is no server's."""
 
 
 class Exchange:
@@ -52,7 +53,9 @@ class Exchange:
         return self._answered < self._sent
 
     def fill(self, log: SampleLog) -> None:
-        """Send what the server takes now."""
+        """Send what the server takes now; nothing while it is busy."""
+        if self.resend_at != -math.inf:
+            return
         while self._sent < len(log.codes) and self._sent - self._answered < self._max_ahead:
             written = log.codes[self._sent]
             self._sent += 1
@@ -86,8 +89,13 @@ class Exchange:
         """End the session on this stream."""
         self.stream.close(encode(Message(Kind.CLOSE, *self._ids)))
 
-    def take(self, raw: bytes, log: SampleLog | None) -> bool:
+    def take(self, raw: bytes, log: SampleLog | None, until: float = math.inf) -> bool:
         """File one message; whether it brought the sample on.
+
+        Args:
+            raw: the message.
+            log: of the running sample.
+            until: when the caller's time is over, in seconds of `time.monotonic()`.
 
         Raises:
             Setback: damaged, or an ERROR that another try may mend.
@@ -95,13 +103,15 @@ class Exchange:
             BridgeError: an ERROR for good.
         """
         try:
-            message = hear(self.stream, raw)
+            message = hear(self.stream, raw, until)
         except BridgeError as error:
             if error.status == GAP:
                 raise Setback(error) from error
             raise
         if message.kind is Kind.DRAIN:
-            self.drain = Drain.from_bytes(message.payload)
+            known, self.drain = self.drain, Drain.from_bytes(message.payload)
+            if known is not None:
+                self._put_up_with()
             return False
         if message.kind not in (Kind.LOGITS, Kind.BUSY) or message.session != self._ids[0]:
             raise ProtocolError(
@@ -111,13 +121,7 @@ class Exchange:
         self._counts.wire_bytes += wire_bytes(len(raw))
         if self._is_old(message, log):
             self._counts.ignored += 1
-            self._chatter += 1
-            if self._chatter > _MOST_CHATTER:
-                raise ProtocolError(
-                    f"the cloud server at {self.stream.target} sent {self._chatter} answers to what is "
-                    f"over and none to what was asked",
-                    status="INVALID_ARGUMENT",
-                )
+            self._put_up_with()
             return False
         if log is None or message.sample != log.number or message.timestep > self._sent:
             asked = f"{log.number if log else '-'} and {self._answered + 1}"
@@ -138,6 +142,15 @@ class Exchange:
             )
             raise Setback(error)
         return self._file(message, len(raw), log)
+
+    def _put_up_with(self) -> None:
+        self._chatter += 1
+        if self._chatter > _MOST_CHATTER:
+            raise ProtocolError(
+                f"the cloud server at {self.stream.target} sent {self._chatter} answers to what is "
+                f"over and none to what was asked",
+                status="INVALID_ARGUMENT",
+            )
 
     def _is_old(self, message: Message, log: SampleLog | None) -> bool:
         """Whether it belongs to what is over: another epoch, an ended sample, an answered timestep."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Final
 
 from host_bridge.client.channels import MAX_REPLY_PAYLOAD
@@ -15,8 +17,13 @@ _LAST_WORDS_S: Final = 0.5
 _MAY_SAY_WHEN: Final = ("RESOURCE_EXHAUSTED", "UNAVAILABLE")
 
 
-def hear(stream: Stream, raw: bytes) -> Message:
+def hear(stream: Stream, raw: bytes, until: float = math.inf) -> Message:
     """Decode what a server said.
+
+    Args:
+        stream: that it came over.
+        raw: the message.
+        until: after that the end of a call is not waited for, in seconds of `time.monotonic()`.
 
     Raises:
         Setback: damaged on its way, or an ERROR that another try may mend.
@@ -31,15 +38,15 @@ def hear(stream: Stream, raw: bytes) -> Message:
     if message.kind is not Kind.ERROR:
         return message
     error = Refusal.from_bytes(message.payload).error()
-    raise refused(error, _asked_to_wait_s(stream, error))
+    raise refused(error, _asked_to_wait_s(stream, error, until))
 
 
-def _asked_to_wait_s(stream: Stream, error: BridgeError) -> float:
+def _asked_to_wait_s(stream: Stream, error: BridgeError, until: float) -> float:
     # The server says it at the end of the call, after the ERROR.
     if error.status not in _MAY_SAY_WHEN:
         return 0.0
     try:
-        stream.receive(_LAST_WORDS_S)
+        stream.receive(min(_LAST_WORDS_S, max(0.0, until - time.monotonic())))
     except Setback as end:
         return end.retry_after_s
     except BridgeError:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 import time
 
-from host_bridge.client.connector import FIRST_WAIT_S, LONGEST_WAIT_S, Connected, Connector
+from host_bridge.client.connector import (
+    FIRST_WAIT_S,
+    LONGEST_WAIT_S,
+    OPENING_S,
+    Connected,
+    Connector,
+)
 from host_bridge.client.exchange import Exchange
 from host_bridge.client.faults import GAP, Setback
 from host_bridge.client.log import LinkCounts, SampleLog
@@ -50,7 +56,8 @@ class SessionLink:
             BridgeError: it did not come about.
         """
         try:
-            connected = self._connector.connect(self._patience_s)
+            limit_s = self._patience_s if required else min(OPENING_S, self._patience_s)
+            connected = self._connector.connect(limit_s)
         except Setback as setback:
             error = self._connector.explain(setback.error)
             if required or error is not setback.error:
@@ -108,9 +115,8 @@ class SessionLink:
             raw = exchange.stream.receive(within_s, log.where)
             if raw is None:
                 return False
-            if not exchange.take(raw, log):
-                if exchange.resend_at == -math.inf:
-                    exchange.fill(log)
+            if not exchange.take(raw, log, until):
+                exchange.fill(log)
                 # A server that talks without end must not outlast the deadline.
                 return until == math.inf or time.monotonic() < until
             self._losses, self._trouble_since = 0, math.inf
@@ -189,7 +195,12 @@ class SessionLink:
             elif self._losses:
                 self._connector.targets.set_aside(exchange.stream.target)
         self._first_loss = self._first_loss or setback.error
-        if failed_again or not self._patience_s:
+        if failed_again:
+            # It is the sample's, not the link's: the next one begins anew.
+            log.failed = True
+            self._trouble_since, self._first_loss = math.inf, None
+            raise setback.error from setback
+        if not self._patience_s:
             raise setback.error from setback
         first_wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**self._losses) if self._losses else 0.0
         self._losses = min(self._losses + 1, _MOST_DOUBLINGS)

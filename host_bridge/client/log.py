@@ -60,6 +60,7 @@ class SampleLog:
         replies: known so far, of timestep 1 first.
         read: how many of them the caller has taken.
         previous: the code of the latest timestep, for codecs that are conditioned on it.
+        failed: the cloud failed at it, twice at the same timestep; the session goes on.
     """
 
     number: int
@@ -67,6 +68,7 @@ class SampleLog:
     replies: list[StepReply] = field(default_factory=list)
     read: int = 0
     previous: Code | None = None
+    failed: bool = False
 
     def where(self) -> str:
         """Names the timestep that is awaited, for an error's text."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -30,7 +31,8 @@ class EdgePool:
             for sums in pool.map(run, samples):
                 ...
 
-    A session runs one sample at a time, so each sample gets what it would get alone.
+    A session runs one sample at a time, so each sample gets what it would get alone. A session that is
+    over takes no more samples while there is another.
 
     Args:
         size: sessions.
@@ -54,6 +56,7 @@ class EdgePool:
         self._free: queue.SimpleQueue[EdgeClient] = queue.SimpleQueue()
         for client in self.clients:
             self._free.put(client)
+        self._lock, self._in_use = threading.Lock(), size
 
     def __enter__(self) -> EdgePool:
         self.open()
@@ -93,7 +96,7 @@ class EdgePool:
             try:
                 return run(client, item)
             finally:
-                self._free.put(client)
+                self._put_back(client)
 
         with ThreadPoolExecutor(len(self.clients), "neucodex-sample") as workers:
             pending = [workers.submit(one, item) for item in items]
@@ -103,6 +106,13 @@ class EdgePool:
             finally:
                 for future in pending:
                     future.cancel()
+
+    def _put_back(self, client: EdgeClient) -> None:
+        with self._lock:
+            if client.over and self._in_use > 1:
+                self._in_use -= 1
+                return
+        self._free.put(client)
 
     def close(self) -> None:
         """End all sessions and the connection; may be called again."""

@@ -8,6 +8,7 @@ where a second asyncio loop made gRPC log errors of its own.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
 import threading
@@ -22,6 +23,7 @@ from host_bridge.client.watchdog import Watchdog
 from neucodex_lava.errors import BridgeError
 
 _CLOSE_WITHIN_S: Final = 1.0
+_MOST_UNREAD: Final = 64
 
 
 def _nowhere() -> str:
@@ -55,7 +57,8 @@ class Stream:
         self._channels, self._lease = channels, channels.take(target)
         self._lock, self._ended = threading.Lock(), False
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._inbox: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+        # Once it is full nothing is read any more, and HTTP/2 stops the server.
+        self._inbox: queue.Queue[bytes | Exception] = queue.Queue(_MOST_UNREAD)
         self._reader: threading.Thread | None = None
         method = self._lease.channel.stream_stream(f"/{SERVICE}/{METHOD}")
         self._call: Any = method(
@@ -137,6 +140,8 @@ class Stream:
     def _read(self) -> None:
         try:
             for raw in self._call:
+                if self._ended:
+                    break
                 self._inbox.put(raw)
             self._inbox.put(StopIteration())
         except Exception as error:
@@ -149,13 +154,10 @@ class Stream:
             self._outbox.put(None)
             self._read_on()
             until = time.monotonic() + min(_CLOSE_WITHIN_S, self._timeout_s)
-            try:
-                while not isinstance(
-                    self._inbox.get(timeout=max(0.0, until - time.monotonic())), Exception
-                ):
-                    pass
-            except queue.Empty:
-                pass
+            with contextlib.suppress(queue.Empty):
+                while (left_s := until - time.monotonic()) > 0:
+                    if isinstance(self._inbox.get(timeout=left_s), Exception):
+                        break
         self.abandon()
 
     def abandon(self, *, dead: bool = False) -> None:
@@ -171,4 +173,9 @@ class Stream:
         self._outbox.put(None)
         self._call.cancel()
         self._watchdog.stop()
+        # Room for what the reader holds: it puts one message and the end, at most.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._inbox.get_nowait()
+        self._inbox.put(StopIteration())
         self._channels.give_back(self._lease, dead=dead)

@@ -41,7 +41,8 @@ class Targets:
             target: CircuitBreaker(
                 fail_max=BREAKS_AFTER,
                 reset_timeout=LEFT_ALONE_S,
-                exclude=[lambda error: not isinstance(error, Setback)],
+                # Who says when to come again is there, and is asked again then.
+                exclude=[lambda error: not isinstance(error, Setback) or error.retry_after_s > 0],
                 throw_new_error_on_trip=False,
             )
             for target in targets

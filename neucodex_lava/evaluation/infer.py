@@ -152,6 +152,7 @@ def infer(
         _live_rows(found, index, labels),
         link_lost=found.link_lost,
         problem=found.problem,
+        failed=found.failed,
         deadline_ms=None if live.deadline_s == math.inf else 1e3 * live.deadline_s,
         link=asdict(found.counts),
     )

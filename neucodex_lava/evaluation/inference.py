@@ -59,9 +59,10 @@ class Inference:
         edge_depth: Lava steps from a frame to its code, 0 where nothing is pipelined.
         samples: one by one.
         link_lost: number of the first sample for which there was no link; None where it held.
-        problem: why there was none.
+        problem: why there was none, or why the cloud failed.
         deadline_ms: of a sample; None for none.
         link: what the sessions sent and met on the way (`host_bridge.client.LinkCounts`).
+        failed: samples that the cloud failed at, while the link held.
     """
 
     target: str
@@ -75,6 +76,7 @@ class Inference:
     problem: str = ""
     deadline_ms: float | None = None
     link: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -150,6 +152,9 @@ class Inference:
                 f"\nthe link broke and was taken up again {self.link['reconnects']} times,"
                 f" {self.link['replayed']} codes sent again"
             )
+        if self.failed:
+            line += f"\nthe cloud failed at {self.failed} samples"
+            line += f": {escape(self.problem)}" if self.link_lost is None else ""
         if self.link_lost is not None:
             line += f"\nthe link failed, first at sample {self.link_lost}: {escape(self.problem)}"
         if not self.edge_depth:

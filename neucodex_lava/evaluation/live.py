@@ -2,7 +2,8 @@
 
 Used by ``neucodex infer``. Without a deadline the edge waits for the cloud as long as its patience
 lasts, and what comes out is what `measured` gives; with one, a sample is answered by what there is when
-its time is up (`host_bridge.client.ladder`), and a link that is lost for good is no error.
+its time is up (`host_bridge.client.ladder`), and neither a link that is lost for good nor a sample that
+the cloud fails at is an error.
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ class Live:
         samples: one by one.
         ledger: counts of the edge part, what it ran ahead included; None when nothing ran there.
         link_lost: number of the first sample from which on there was no link; None where it held.
-        problem: why there was none.
+        problem: why there was none, or why the cloud failed.
         counts: of the sessions' links, together.
+        failed: samples that the cloud failed at, while the link held.
     """
 
     samples: list[LiveSample]
@@ -87,6 +89,7 @@ class Live:
     link_lost: int | None
     problem: str
     counts: LinkCounts
+    failed: int = 0
 
 
 def run_live(
@@ -122,7 +125,7 @@ def run_live(
         samples.append(runner.run(n, sample))
         progress("infer", n + 1, len(inputs))
     ledger = session.ledger().rows(slice(first, None)) if session is not None else None
-    return Live(samples, ledger, runner.lost_at, runner.problem, client.counts)
+    return Live(samples, ledger, runner.lost_at, runner.problem, client.counts, runner.failed)
 
 
 def run_in_flight(
@@ -151,13 +154,15 @@ def run_in_flight(
         samples.append(found)
         progress("infer", len(samples), len(inputs))
     lost = [r for r in runners.values() if r.lost_at is not None]
-    worst = min(lost, key=lambda r: r.lost_at or 0, default=None)
+    first = min(lost, key=lambda r: r.lost_at or 0, default=None)
+    problems = [r.problem for r in ([first] if first else runners.values()) if r.problem]
     return Live(
         samples,
         None,
-        worst.lost_at if worst else None,
-        worst.problem if worst else "",
+        first.lost_at if first else None,
+        problems[0] if problems else "",
         LinkCounts.sum(client.counts for client in pool.clients),
+        sum(r.failed for r in runners.values()),
     )
 
 
@@ -172,7 +177,8 @@ class _Runner:
         options: LiveOptions,
     ) -> None:
         self.lost_at: int | None = None
-        self.problem = ""
+        self.problem, self.failed = "", 0
+        self._alone = False
         self._policy, self._session, self._client = policy, session, client
         self._options = options
 
@@ -181,6 +187,7 @@ class _Runner:
         until = time.monotonic() + self._options.deadline_s
         counts = self._client.counts
         before = counts.payload_bits, counts.wire_bytes
+        self._alone = self.lost_at is not None
         edge = _Edge(self._session, sample)
         replies, decided = self._converse(n, edge, until)
         self._try(n, self._client.end_sample)
@@ -227,21 +234,27 @@ class _Runner:
 
     def _run_alone(self, edge: _Edge, until: float) -> None:
         """No answer will come: the local exit goes on while there is time, since it gets better."""
-        while self.lost_at is not None and edge.local and edge.ran < edge.timesteps:
+        while self._alone and edge.local and edge.ran < edge.timesteps:
             if time.monotonic() >= until:
                 return
             edge.step()
 
     def _try(self, n: int, call: Callable[[], Any]) -> Any:
-        """The call's result; None where the link is lost for good, which only a deadline forgives."""
-        if self.lost_at is not None:
+        """The call's result; None where the cloud says no more of this sample, which only a deadline
+        forgives."""
+        if self._alone:
             return None
         try:
             return call()
         except BridgeError as error:
             if self._options.deadline_s == math.inf:
                 raise
-            self.lost_at, self.problem = n, str(error)
+            self._alone = True
+            if self._client.over:
+                self.lost_at, self.problem = n, str(error)
+            else:
+                self.failed += 1
+                self.problem = self.problem or str(error)
             return None
 
 

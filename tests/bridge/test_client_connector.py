@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import pytest
 from scripted_server import scripted_server
 
+from host_bridge import EdgeClient, serving
 from host_bridge.client import Channels
 from host_bridge.client.connector import Connector
 from host_bridge.client.faults import Setback, refused
 from host_bridge.client.targets import BREAKS_AFTER
 from host_bridge.handshake import Open
+from host_bridge.server.limits import Limits
 from neucodex_lava.errors import BridgeError
 
 
@@ -89,6 +92,46 @@ def test_a_server_that_is_told_to_wait_for_is_not_asked_before(make_tail):
         assert time.monotonic() - began > 0.2
         found.stream.abandon()
         one.stop()
+
+
+def test_a_full_server_is_asked_for_as_long_as_patience_lasts(make_tail):
+    """More often than a breaker lets a server fail, and for longer than one that is not there."""
+    tail = make_tail()
+    limits = Limits(max_sessions=1, retry_after_ms=200)
+    with serving(tail, limits=limits) as address:
+        held = connector(tail, [address])
+        first = held.connect(1.0)
+        one = connector(tail, [address])
+        asked = []
+        real = one._open
+        one._open = lambda target: (asked.append(target), real(target))[1]
+        leave = threading.Timer(2.5, first.stream.abandon)
+        leave.start()
+        began = time.monotonic()
+        one.connect(20.0).stream.abandon()
+        assert time.monotonic() - began > 1.5
+        assert len(asked) > BREAKS_AFTER
+        leave.join()
+
+
+def test_a_full_server_is_not_waited_for_by_who_can_do_without(make_tail):
+    tail = make_tail()
+    with serving(tail, limits=Limits(max_sessions=1, retry_after_ms=100)) as address:
+        held = connector(tail, [address])
+        first = held.connect(1.0)
+        client = EdgeClient(
+            address,
+            model=tail.model,
+            code_shape=tail.code_shape,
+            t_max=tail.t_max,
+            patience_s=float("inf"),
+        )
+        began = time.monotonic()
+        client.open(required=False)
+        assert time.monotonic() - began < 5
+        assert not client.connected
+        client.close()
+        first.stream.abandon()
 
 
 def test_every_try_has_an_epoch_of_its_own_and_a_new_number_after_the_last(make_tail):

@@ -14,12 +14,15 @@ import time
 
 import numpy as np
 import pytest
+from raw_edge import RawEdge
 from scripted_server import refusal, reply, scripted_server
 
 from host_bridge import EdgeClient, serving
 from host_bridge.handshake import Drain
 from host_bridge.links import FaultProxy, Faults
 from host_bridge.messages import Kind, pack_busy, pack_logits
+from host_bridge.security import ClientSecurity, ServerSecurity
+from host_bridge.security.development import make_certificates
 from neucodex_lava.errors import BridgeError, ProtocolError
 
 
@@ -436,6 +439,129 @@ def test_a_server_that_never_stops_talking_outlasts_neither_deadline_nor_patienc
             client.step(tail.codes(0)[0, 0])
             with pytest.raises(ProtocolError, match="answers to what is over"):
                 client.step(tail.codes(0)[0, 1])
+
+
+def test_a_server_that_only_drains_is_left(make_tail):
+    tail = make_tail()
+
+    def drain(_stream, message, answers):
+        if message.kind is not Kind.CODE:
+            return answers
+        payload = Drain("the cloud server is going down", 0).to_bytes()
+        return itertools.repeat(reply(message, Kind.DRAIN, payload, timestep=0))
+
+    with scripted_server(tail, drain) as (address, _), edge(address, tail) as client:
+        client.start_sample()
+        began = time.monotonic()
+        with pytest.raises(ProtocolError, match="answers to what is over"):
+            client.step(tail.codes(0)[0, 0])
+        assert time.monotonic() - began < 5
+
+
+def test_what_nobody_reads_stays_with_the_server(make_tail):
+    tail = make_tail()
+    payload = pack_logits(np.arange(tail.classes), 0.0)
+    sent = [0]
+
+    def flood(message):
+        while True:
+            sent[0] += 1
+            yield reply(message, Kind.LOGITS, payload, timestep=1)
+
+    def twist(_stream, message, answers):
+        return flood(message) if message.kind is Kind.CODE else answers
+
+    with scripted_server(tail, twist) as (address, _), edge(address, tail) as client:
+        client.start_sample()
+        client.send(tail.codes(0)[0, 0])
+        assert client.receive(time.monotonic() + 2) is not None
+        stream = client._link.exchange.stream
+        time.sleep(0.5)
+        unread = stream._inbox.qsize()
+        began = time.monotonic()
+        client.close()
+        assert time.monotonic() - began < 3
+        stream._reader.join(2)
+        assert not stream._reader.is_alive(), "it waits for no room"
+    assert unread <= 64 < sent[0]
+
+
+def test_a_session_whose_number_is_taken_goes_on_under_another(make_tail):
+    tail = make_tail()
+    sample = tail.codes(seed=4)[0]
+    with serving(tail) as address, edge(address, tail) as client:
+        client.start_sample()
+        rows = [client.step(sample[0]).sums.tolist()]
+        number = client._link.exchange._ids[0]
+        with RawEdge(address, tail, number, 0xFFFF) as thief:
+            assert thief.open().kind is Kind.OPENED
+            rows += [client.step(code).sums.tolist() for code in sample[1:]]
+            assert client._link.exchange._ids[0] != number
+    assert rows == make_tail().run(sample).tolist()
+
+
+def test_a_certificate_that_vanishes_within_a_session_is_an_error_of_the_link(make_tail, tmp_path):
+    tail = make_tail()
+    files = make_certificates(tmp_path / "certs")
+    shows = ClientSecurity(files.ca, files.client_certificate, files.client_key)
+    asks = ServerSecurity(files.server_certificate, files.server_key, files.ca)
+    with serving(tail, security=asks) as server:
+        proxy = FaultProxy(server)
+        with proxy as address, edge(address, tail, security=shows) as client:
+            client.start_sample()
+            client.step(tail.codes(0)[0, 0])
+            files.client_certificate.unlink()
+            proxy.reset_all()
+            with pytest.raises(BridgeError, match="certificate") as caught:
+                client.step(tail.codes(0)[0, 1])
+            assert client.over
+    assert caught.value.status == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("status", ["UNAVAILABLE", "RESOURCE_EXHAUSTED"])
+def test_last_words_are_not_waited_for_beyond_a_deadline(make_tail, status):
+    tail = make_tail()
+
+    def lingers(_stream, message, answers):
+        if message.kind is not Kind.CODE:
+            return answers
+        return itertools.chain([refusal(message, status)], _after(2.0))
+
+    def _after(seconds):
+        time.sleep(seconds)
+        yield from ()
+
+    with scripted_server(tail, lingers) as (address, _), edge(address, tail) as client:
+        client.start_sample()
+        client.send(tail.codes(0)[0, 0])
+        began = time.monotonic()
+        assert client.receive(began + 0.1) is None
+        assert time.monotonic() - began < 0.4
+
+
+def test_a_busy_server_is_sent_nothing_new_before_its_time(make_tail):
+    tail = make_tail()
+    codes = tail.codes(seed=6)[0]
+    came = []
+
+    def busy(stream, message, answers):
+        if message.kind is not Kind.CODE:
+            return answers
+        came.append((message.timestep, time.monotonic()))
+        if len(came) > 1:
+            return answers
+        stream.state = None
+        return [reply(message, Kind.BUSY, pack_busy(0.3))]
+
+    with scripted_server(tail, busy, max_ahead=2) as (address, _), edge(address, tail) as client:
+        client.start_sample()
+        client.send(codes[0])
+        assert client.receive(time.monotonic() + 0.1) is None
+        client.send(codes[1])
+        rows = [client.receive().sums.tolist() for _ in range(2)]
+    assert rows == make_tail().run(codes)[:2].tolist()
+    assert [timestep for timestep, _ in came] == [1, 1, 2]
+    assert came[1][1] - came[0][1] >= 0.29
 
 
 def test_a_wait_without_end_is_cut_by_patience(make_tail):

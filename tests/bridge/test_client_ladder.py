@@ -7,10 +7,11 @@ import time
 
 import numpy as np
 import pytest
-from scripted_server import scripted_server
+from scripted_server import refusal, scripted_server
 
 from host_bridge import EdgeClient, serving
 from host_bridge.client import EdgePool, LinkCounts, Source, StepReply, descend
+from host_bridge.codecs import pack
 from host_bridge.messages import Kind
 from neucodex_lava.errors import BridgeError, ConfigError
 from neucodex_lava.evaluation.live import Live, LiveOptions, run_in_flight, run_live
@@ -153,8 +154,6 @@ def test_a_server_that_refuses_for_good_within_a_run_ends_the_link_not_the_run(m
     inputs = inputs_of(tail, 4)
 
     def refuse(_stream, message, answers):
-        from scripted_server import refusal
-
         late = message.kind is Kind.CODE and (message.sample, message.timestep) == (1, 2)
         return [refusal(message, "PERMISSION_DENIED", "the token has expired")] if late else answers
 
@@ -169,6 +168,50 @@ def test_a_server_that_refuses_for_good_within_a_run_ends_the_link_not_the_run(m
     sources = [s.verdict.source.value for s in found.samples]
     assert sources == ["cloud", "cloud-earlier", "abstained", "abstained"]
     assert (found.link_lost, found.problem) == (1, "the token has expired")
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_a_sample_that_the_cloud_fails_at_takes_no_other_with_it(make_batch_tail, in_flight):
+    tail = make_batch_tail(poisoned=True)
+    inputs = inputs_of(tail, 12)
+    inputs[:, 0, 0, 0] = 0
+    inputs[2, 0, 0, 0, 1] = 1  # the poison, at the second timestep
+    never, options = Confident(10**9), LiveOptions(deadline_s=10.0)
+    with serving(tail) as address:
+        if in_flight == 1:
+            client = edge(address, tail, patience_s=float("inf"))
+            found = run_live(inputs, never, None, client, options)
+            client.close()
+        else:
+            pool = EdgePool(
+                in_flight,
+                lambda shared: edge(address, tail, patience_s=float("inf"), channels=shared),
+            )
+            found = run_in_flight(inputs, never, pool, options)
+            pool.close()
+    sources = [s.verdict.source.value for s in found.samples]
+    assert sources == ["cloud"] * 2 + ["cloud-earlier"] + ["cloud"] * 9
+    assert (found.link_lost, found.failed) == (None, 1)
+    assert "timestep 2: RuntimeError" in found.problem
+
+
+def test_a_session_that_is_over_takes_no_samples_from_the_others(make_tail):
+    tail = make_tail(before_step=lambda: time.sleep(0.01))
+    inputs = inputs_of(tail, 12)
+
+    def refuse(_stream, message, answers):
+        poison = message.kind is Kind.CODE and answers and message.payload == marked
+        return [refusal(message, "PERMISSION_DENIED", "not you")] if poison else answers
+
+    marked = pack(np.moveaxis(inputs[2], -1, 0)[0], 1)
+    assert sum(pack(np.moveaxis(x, -1, 0)[t], 1) == marked for x in inputs for t in range(4)) == 1
+    with scripted_server(tail, refuse) as (address, _):
+        pool = EdgePool(3, lambda channels: edge(address, tail, channels=channels))
+        found = run_in_flight(inputs, Confident(10**9), pool, LiveOptions(deadline_s=10.0))
+        pool.close()
+    sources = [s.verdict.source.value for s in found.samples]
+    assert sources == ["cloud"] * 2 + ["abstained"] + ["cloud"] * 9
+    assert (found.link_lost, found.failed, found.problem) == (2, 0, "not you")
 
 
 @pytest.mark.parametrize("deadline_s", [0.0, -1.0, float("nan")])

@@ -7,7 +7,7 @@ import importlib
 import ipaddress
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -61,7 +61,7 @@ def make_certificates(
 
     Raises:
         ConfigError: a file exists, a name is none, a length out of range, or the folder cannot be
-            written.
+            written; none of the files is there then.
         MissingDependencyError: the package cryptography is not installed.
     """
     if not 0 < days <= MAX_DAYS:
@@ -87,18 +87,23 @@ def make_certificates(
     span = (start - _SKEW, start + datetime.timedelta(days=days))
     authority = _Authority(x509, "neucodex development CA", span)
     role = x509.oid.ExtendedKeyUsageOID
+    server_key, server = authority.issue(hosts[0][:64], role.SERVER_AUTH, names)
+    client_key, edge = authority.issue(client, role.CLIENT_AUTH, [x509.DNSName(client)])
+    private = {
+        files.ca_key: authority.key_pem,
+        files.server_key: server_key,
+        files.client_key: client_key,
+        files.tokens: f"{line}\n".encode(),
+        files.token: f"{token}\n".encode(),
+    }
+    public = {
+        files.ca: authority.certificate_pem,
+        files.server_certificate: server,
+        files.client_certificate: edge,
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(files.ca_key, authority.key_pem)
-        _write(files.ca, authority.certificate_pem, mode=0o644)
-        key, certificate = authority.issue(hosts[0][:64], role.SERVER_AUTH, names)
-        _write(files.server_key, key)
-        _write(files.server_certificate, certificate, mode=0o644)
-        key, certificate = authority.issue(client, role.CLIENT_AUTH, [x509.DNSName(client)])
-        _write(files.client_key, key)
-        _write(files.client_certificate, certificate, mode=0o644)
-        _write(files.tokens, f"{line}\n".encode())
-        _write(files.token, f"{token}\n".encode())
+        _write_all(private, public)
     except OSError as error:
         raise ConfigError(f"cannot write {error.filename or folder}: {error.strerror}") from error
     return files
@@ -213,8 +218,18 @@ def _check_new(files: Files) -> None:
             raise ConfigError(f"{path} exists and is not overwritten", "choose another folder")
 
 
-def _write(path: Path, content: bytes, mode: int = 0o600) -> None:
-    # O_EXCL: neither a file nor a link that appeared since is written through.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+def _write_all(private: Mapping[Path, bytes], public: Mapping[Path, bytes]) -> None:
+    written: list[Path] = []
+    try:
+        for contents, mode in ((private, 0o600), (public, 0o644)):
+            for path, content in contents.items():
+                # O_EXCL: neither a file nor a link that appeared since is written through.
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+                written.append(path)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+    except BaseException:
+        # Half a set would be in the way of a whole one.
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise

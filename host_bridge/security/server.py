@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,13 +125,15 @@ class ServerSecurity:
             auth_context: the same context's.
 
         Returns:
-            The peer's name for logs: of its token, else of its certificate, else `ANYONE`.
+            The peer's name, for logs, limits and whose a session is: of its token, else of its
+            certificate (the common name, or where that is not 1 to 80 printable ASCII characters
+            without spaces the SHA-256 fingerprint), else `ANYONE`.
 
         Raises:
             BridgeError: no token or a wrong one; status UNAUTHENTICATED.
         """
         if self._tokens is None:
-            return _common_name(auth_context) or ANYONE
+            return _certificate_name(auth_context) or ANYONE
         shown = [
             str(value) for key, value, *_ in invocation_metadata or () if key == "authorization"
         ]
@@ -144,8 +148,15 @@ class ServerSecurity:
         return name
 
 
-def _common_name(auth_context: Mapping[str, Iterable[bytes]]) -> str:
-    names = [bytes(name) for name in auth_context.get("x509_common_name", ())]
-    text = names[0][:_MAX_NAME].decode("utf-8", "replace") if names else ""
+def _certificate_name(auth_context: Mapping[str, Iterable[bytes]]) -> str:
+    text = _first(auth_context, "x509_common_name").decode("ascii", "replace")
     # It goes into logs, and a CA may have signed anything.
-    return "".join(c if "!" <= c <= "~" else "?" for c in text)
+    if 0 < len(text) <= _MAX_NAME and all("!" <= c <= "~" for c in text):
+        return text
+    # What was cut or replaced could be another's name; with a space in it, it is no common name.
+    pem = _first(auth_context, "x509_pem_cert").decode("ascii")
+    return f"certificate {sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()}" if pem else ""
+
+
+def _first(auth_context: Mapping[str, Iterable[bytes]], key: str) -> bytes:
+    return next((bytes(value) for value in auth_context.get(key, ())), b"")

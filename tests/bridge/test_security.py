@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import resource
 import ssl
 import stat
 from collections.abc import Iterator
@@ -11,8 +13,11 @@ from contextlib import contextmanager
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from host_bridge.security import ClientSecurity, ServerSecurity
+from host_bridge.security import ClientSecurity, ServerSecurity, development
 from host_bridge.security.development import Files, make_certificates
 from host_bridge.security.tokens import Tokens, token_line
 from neucodex_lava.errors import BridgeError, ConfigError
@@ -103,6 +108,29 @@ def test_a_client_certificate_of_the_right_authority_is_let_in_by_its_name(own):
     with server(security) as address:
         assert call(address, edge(own)) == "edge"
         assert edge(own).explain(address) is None
+
+
+def test_names_that_logs_cannot_show_are_told_apart_by_their_certificates(tmp_path):
+    # As another CA than ours may sign them.
+    start = datetime.datetime.now(datetime.timezone.utc)
+    span = (start - datetime.timedelta(hours=1), start + datetime.timedelta(hours=1))
+    authority = development._Authority(x509, "CA", span)
+    files = make_certificates(tmp_path)
+    both = tmp_path / "both.crt"
+    both.write_bytes(files.ca.read_bytes() + authority.certificate_pem)
+    peers = []
+    with server(ServerSecurity(files.server_certificate, files.server_key, both)) as address:
+        for name in ("\u00e4", "\u00f6", "x" * 64, "with space"):
+            key, certificate = authority.issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, [])
+            (tmp_path / "own.key").write_bytes(key)
+            (tmp_path / "own.key").chmod(0o600)
+            (tmp_path / "own.crt").write_bytes(certificate)
+            security = ClientSecurity(files.ca, tmp_path / "own.crt", tmp_path / "own.key")
+            peers.append((call(address, security), certificate))
+    assert peers.pop(2)[0] == "x" * 64
+    for name, pem in peers:
+        fingerprint = x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()
+        assert name == f"certificate {fingerprint}"
 
 
 def test_no_client_certificate_or_a_strangers_is_refused(own, other):
@@ -330,6 +358,20 @@ def test_development_files_are_private_whole_and_never_overwritten(own, tmp_path
     with pytest.raises(ConfigError, match=r"client.token exists"):
         make_certificates(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["client.token"]
+
+
+def test_development_files_are_all_written_or_none(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (400, before[1])
+    )  # keys are shorter, certificates not
+    try:
+        with pytest.raises(ConfigError, match=r"cannot write .*: File too large"):
+            make_certificates(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    assert make_certificates(tmp_path).ca.exists()
 
 
 def test_development_certificates_refuse_nonsense(tmp_path):

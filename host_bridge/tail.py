@@ -71,6 +71,9 @@ class BatchTail(Tail, Protocol):
     ) -> tuple[list[Any], npt.NDArray[np.int64]]:
         """Take one timestep of each of N samples; exactly what N calls of `step` give.
 
+        When it raises, the states given must be as they were: each is then taken alone by `step`, to
+        find the sample that failed.
+
         Args:
             states: N states, each as `step` takes it; the samples may be at different timesteps.
             codes: shape (N, C, H, W), values 0..2^code_bits-1.

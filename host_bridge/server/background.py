@@ -17,7 +17,7 @@ from host_bridge.server.limits import Limits
 from host_bridge.server.metrics import serve_metrics
 from host_bridge.server.server import DEFAULT_HOST, DEFAULT_PORT, BridgeServer, start_server
 from host_bridge.tail import Tail
-from neucodex_lava.errors import NeucodexError
+from neucodex_lava.errors import ConfigError, NeucodexError
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -43,8 +43,9 @@ def serving(
         grace_s: seconds that open samples get when the block ends.
 
     Raises:
-        ConfigError, BridgeError: as `start_server`.
+        ConfigError, BridgeError: as `start_server`; ConfigError also for a grace that is no length.
     """
+    _check_grace(grace_s)
     listening: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
@@ -103,8 +104,10 @@ def serve_forever(
         grace_s: seconds that open samples get after the signal.
 
     Raises:
-        ConfigError, BridgeError, MissingDependencyError: as `start_server` and `serve_metrics`.
+        ConfigError, BridgeError, MissingDependencyError: as `start_server` and `serve_metrics`;
+            ConfigError also for a grace that is no length.
     """
+    _check_grace(grace_s)
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
@@ -146,6 +149,12 @@ def serve_forever(
                 end_metrics()
 
     asyncio.run(serve())
+
+
+def _check_grace(grace_s: float) -> None:
+    # NaN fails this comparison too.
+    if not grace_s >= 0:
+        raise ConfigError(f"a grace of {grace_s:g} s is no length", "give 0 or more seconds")
 
 
 async def _reload(server: BridgeServer, load: Callable[[], Mapping[str, Tail]] | None) -> None:

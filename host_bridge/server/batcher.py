@@ -6,7 +6,7 @@ import asyncio
 import math
 import queue
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -51,9 +51,11 @@ class Batcher:
         self._max_queue = limits.max_queue
         self._max_wait_s = limits.max_wait_s or math.inf
         self._wait_s = limits.batch_wait_us * 1e-6
-        self._waiting: deque[Step] = deque()
+        # Ordered as they came; one that is cancelled leaves at once, whatever its place.
+        self._waiting: OrderedDict[Step, None] = OrderedDict()
         self._running = False
         self._starting = False
+        self._cold = True
         self._step_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._batches: queue.SimpleQueue[list[Step] | None] = queue.SimpleQueue()
@@ -72,7 +74,8 @@ class Batcher:
         if len(self._waiting) >= self._max_queue or queue_s > self._max_wait_s:
             return queue_s
         step.arrived_s = self._loop.time()
-        self._waiting.append(step)
+        step.withdraw = self._withdraw
+        self._waiting[step] = None
         self._stats.queued += 1
         if not self._running and not self._starting:
             self._starting = True
@@ -100,11 +103,9 @@ class Batcher:
         batch: list[Step] = []
         late: list[Step] = []
         while self._waiting and len(batch) < self._max_batch:
-            step = self._waiting.popleft()
-            self._stats.queued -= 1
+            step = next(iter(self._waiting))
+            self._withdraw(step)
             waited_s = now - step.arrived_s
-            if step.cancelled:
-                continue
             if waited_s > step.deadline_s:
                 late.append(step)
                 continue
@@ -115,6 +116,11 @@ class Batcher:
             self._batches.put(batch)
         for step in late:
             step.owner.step_late(step)
+
+    def _withdraw(self, step: Step) -> None:
+        del self._waiting[step]
+        step.withdraw = None
+        self._stats.queued -= 1
 
     def _work(self) -> None:
         while (batch := self._batches.get()) is not None:
@@ -138,7 +144,10 @@ class Batcher:
     def _count(self, batch: Sequence[Step]) -> None:
         took_s = batch[0].compute_s
         step_s = took_s / len(batch)
-        self._step_s += _SMOOTHING * (step_s - self._step_s) if self._step_s else step_s
+        # The first warms the tail up, and says nothing of those to come.
+        if not self._cold:
+            self._step_s += _SMOOTHING * (step_s - self._step_s) if self._step_s else step_s
+        self._cold = False
         if len(batch) == 1:
             self.last_lone_s = took_s
         self._stats.batch_sizes.observe(len(batch))

@@ -51,7 +51,7 @@ class Conversation:
         self._session = Session(hub.bundles, hub.payload_limit, hub.limits.max_ahead, self)
         self._batcher: Batcher | None = None
         self._outbox = Outbox(context, hub.stats)
-        self._task: asyncio.Task[Any] | None = None
+        self._task: Any = None
         self._last_words: asyncio.TimerHandle | None = None
         self._reason: Refusal | None = None
         self._ended = False
@@ -77,6 +77,15 @@ class Conversation:
     async def run(self) -> None:
         """The whole conversation; gRPC's handler."""
         self._task = asyncio.current_task()
+        try:
+            await self._converse()
+            if self._reason is not None and not self._outbox.broken:
+                await self._abort(self._reason)
+        finally:
+            if self._last_words is not None:
+                self._last_words.cancel()
+
+    async def _converse(self) -> None:
         reader: asyncio.Task[None] | None = None
         try:
             # Whoever was refused before takes no place from those who may come in.
@@ -90,14 +99,10 @@ class Conversation:
         finally:
             # Also on the way of a cancelled or broken stream: nothing of a lost edge is kept.
             self._ended = True
-            if self._last_words is not None:
-                self._last_words.cancel()
             self._session.free()
             if reader is not None:
                 reader.cancel()
                 self._leave()
-        if self._reason is not None and not self._outbox.broken:
-            await self._abort(self._reason)
 
     def end(self, error: Exception | None = None) -> None:
         """End the stream; with an error, say it. What has been answered before still goes out."""
@@ -110,8 +115,8 @@ class Conversation:
             self._outbox.put(raw)
             self._hub.stats.refused[self._reason.status] += 1
             log_refusal(self._session.name, self.peer, self._reason, error)
-        if self._task is not None:
-            self._last_words = self._loop.call_later(LAST_WORDS_S, self._task.cancel)
+        # Whoever is refused before `run` has no task yet.
+        self._last_words = self._loop.call_later(LAST_WORDS_S, lambda: self._task.cancel())
         self._outbox.close()
 
     def drain(self, retry_after_ms: int) -> None:
@@ -130,8 +135,7 @@ class Conversation:
             return
         if reply is not None:
             self._outbox.put(reply)
-            following = self._session.next_step()
-            if following is not None:
+            if (following := self._session.next_step()) is not None:
                 self._submit(following)
         self._end_if_answered()
 
@@ -142,11 +146,10 @@ class Conversation:
 
     async def _read(self) -> None:
         end_of_stream = grpc().aio.EOF
-        context = self._context
         try:
             while not self._ended:
                 try:
-                    raw = await context.read()
+                    raw = await self._context.read()
                 except Exception:  # The stream broke; gRPC's own words, and nobody to tell.
                     break
                 if raw is end_of_stream:
@@ -156,9 +159,10 @@ class Conversation:
                 self.heard_s = self._loop.time()
                 while self._pace is not None and (wait_s := self._pace.take(self._loop.time())):
                     await asyncio.sleep(wait_s)
+                if self._ended:  # ERROR is the last message, whatever came since.
+                    return
                 self._hub.stats.bytes_in += len(raw)
-                reply = self._receive(raw)
-                if reply is not None:
+                if (reply := self._receive(raw)) is not None:
                     await self._outbox.put_now(reply)
                 if len(self._outbox) >= _OUTBOX_FULL:
                     await self._outbox.emptied()
@@ -169,9 +173,8 @@ class Conversation:
 
     def _receive(self, raw: bytes) -> bytes | None:
         """Act on a message; the reply, where there is one at once."""
-        session = self._session
-        message = session.read(raw)
-        outcome = session.receive(message)
+        message = self._session.read(raw)
+        outcome = self._session.receive(message)
         if isinstance(outcome, Step):
             return self._take(outcome)
         if message.kind is Kind.OPEN:
@@ -180,7 +183,7 @@ class Conversation:
             self._hub.stats.samples += 1
             if self._span is not None:
                 self._span.add_event("sample", {"sample": message.sample})
-        elif session.closed:
+        elif self._session.closed:
             self.end()
         return outcome
 
@@ -196,8 +199,7 @@ class Conversation:
 
     def _submit(self, step: Step) -> None:
         assert self._batcher is not None
-        wait_s = self._batcher.submit(step)
-        if wait_s is not None:
+        if (wait_s := self._batcher.submit(step)) is not None:
             self._refuse(step, wait_s)
 
     def _refuse(self, step: Step, retry_after_s: float) -> None:
@@ -232,9 +234,8 @@ class Conversation:
             self.end()
 
     async def _abort(self, reason: Refusal) -> None:
-        trailing = ()
-        if reason.status in _RETRY_STATUSES:
-            trailing = (("retry-after-ms", str(self._hub.limits.retry_after_ms)),)
+        retry = (("retry-after-ms", str(self._hub.limits.retry_after_ms)),)
+        trailing = retry if reason.status in _RETRY_STATUSES else ()
         code = getattr(grpc().StatusCode, reason.status, grpc().StatusCode.UNKNOWN)
         await self._context.abort(code, reason.message, trailing)
 

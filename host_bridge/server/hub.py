@@ -98,8 +98,11 @@ class Hub:
         """Make a stream the one of its session; the one it had before is ended.
 
         Raises:
-            BridgeError: the session is held at this epoch or a newer one; status ABORTED.
+            BridgeError: the session is held at this epoch or a newer one, status ABORTED; or the server
+                drains, UNAVAILABLE.
         """
+        if self.draining:
+            raise BridgeError(DRAINING, self._again(), "UNAVAILABLE")
         key = conversation.peer, number
         older = self._by_number.get(key)
         if older is not None:

@@ -10,10 +10,12 @@ from typing import Any, Final
 
 from host_bridge._grpc import COMMON_OPTIONS, METHOD, SERVICE, grpc
 from host_bridge.address import join_address
+from host_bridge.handshake import Refusal
 from host_bridge.security.server import ServerSecurity
 from host_bridge.server.conversation import LAST_WORDS_S, Conversation
 from host_bridge.server.hub import DRAINING, Hub
 from host_bridge.server.limits import Limits
+from host_bridge.server.logs import log_refusal
 from host_bridge.server.services import HealthService, add_services
 from host_bridge.server.stats import Stats
 from host_bridge.server.tracing import session_spans
@@ -27,6 +29,9 @@ INLINE_BELOW_S: Final = 0.2e-3
 and back cost 0.1 ms in itself (measured, 2 cores), and there is nobody else to hold up."""
 
 _DRAIN_LOOK_S: Final = 0.02
+
+_OTHER_STREAMS: Final = 128
+"""Of one connection beyond `max_sessions`: those that are told of that limit, and health checks."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -108,8 +113,11 @@ class BridgeServer:
     async def start(self, port: int, *, services: bool) -> None:
         """Listen on `port`; 0 takes a free one. `BridgeError` when that fails."""
         _check_free(self.host, port)
-        limit = ("grpc.max_receive_message_length", self._hub.message_limit)
-        self._server = grpc().aio.server(options=[*COMMON_OPTIONS, limit])
+        limits = (
+            ("grpc.max_receive_message_length", self._hub.message_limit),
+            ("grpc.max_concurrent_streams", self._hub.limits.max_sessions + _OTHER_STREAMS),
+        )
+        self._server = grpc().aio.server(options=[*COMMON_OPTIONS, *limits])
         method = grpc().stream_stream_rpc_method_handler(self._infer)
         self._server.add_generic_rpc_handlers(
             (grpc().method_handlers_generic_handler(SERVICE, {METHOD: method}),)
@@ -175,11 +183,17 @@ class BridgeServer:
         try:
             peer = self._security.authorise(context.invocation_metadata(), context.auth_context())
         except BridgeError as error:
-            conversation = Conversation(self._hub, context, context.peer())
-            conversation.end(error)
+            await self._turn_away(context, error)
         else:
-            conversation = Conversation(self._hub, context, peer)
-        await conversation.run()
+            await Conversation(self._hub, context, peer).run()
+
+    async def _turn_away(self, context: Any, error: BridgeError) -> None:
+        # The status alone: flow control holds up messages, ERROR too, but not what ends a stream, and
+        # a stranger that reads nothing would keep it for good.
+        reason = Refusal.of(error)
+        self._hub.stats.refused[reason.status] += 1
+        log_refusal("-" * 16, context.peer(), reason, error)
+        await context.abort(getattr(grpc().StatusCode, reason.status), reason.message)
 
 
 def _check_free(host: str, port: int) -> None:

@@ -235,7 +235,7 @@ class Session:
 
     def _cancel_waiting(self) -> None:
         for step in self._waiting:
-            step.cancelled = True
+            step.cancel()
         self._waiting.clear()
 
     def _message(self, kind: Kind, sample: int, timestep: int, payload: bytes) -> bytes:

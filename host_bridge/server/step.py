@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -31,6 +31,7 @@ class Step:
     Attributes:
         arrived_s: when it began to wait, on the event loop's clock.
         cancelled: nobody waits for it any more.
+        withdraw: takes it out of the queue that it is in; None while it is in none.
         code: the code, once it is read.
         sums: running sums S_t, int64 (classes,); None when it failed.
         compute_s: what it took, with all that were run with it.
@@ -48,10 +49,17 @@ class Step:
     previous: Code | None = None
     arrived_s: float = 0.0
     cancelled: bool = False
+    withdraw: Callable[[Step], None] | None = None
     code: Code | None = None
     sums: npt.NDArray[np.int64] | None = None
     compute_s: float = 0.0
     error: Exception | None = None
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more; a queue that it is in has room for another."""
+        self.cancelled = True
+        if self.withdraw is not None:
+            self.withdraw(self)
 
 
 def run_steps(tail: Tail, steps: Sequence[Step]) -> None:

@@ -166,8 +166,9 @@ def test_a_queue_that_takes_too_long_is_refused_before_it_is_full(make_batch_tai
     limits = Limits(max_batch=1, max_wait_s=0.12)
     with serving(tail, limits=limits) as address, ExitStack() as stack:
         edges = opened(stack, address, tail, 8)
-        edges[0].code(sample[0], 0, 1)
-        sums_of(edges[0].get())  # now it knows what a step takes
+        for t in (1, 2):
+            edges[0].code(sample[t - 1], 0, t)
+            sums_of(edges[0].get())  # after the second it knows what a step takes
         for edge in edges:
             edge.code(sample[0], 1, 1)
         answers = [edge.get() for edge in edges]
@@ -226,6 +227,44 @@ def test_what_nobody_waits_for_is_not_run(make_batch_tail, gate, way):
         else:
             answer = second.get()
             assert (answer.sample, sums_of(answer)) == (1, tail.run(sample[1:])[0].tolist())
+
+
+def test_samples_begun_and_ended_in_a_row_fill_no_queue(make_batch_tail, gate):
+    tail = make_batch_tail(before_step=gate)
+    sample = tail.codes(5)[0]
+    with serving(tail, limits=Limits(max_queue=3)) as address, ExitStack() as stack:
+        first, flood, other = opened(stack, address, tail, 3)
+        first.code(sample[0], 0, 1)
+        assert gate.entered.wait(10)
+        for number in range(20):
+            flood.code(sample[0], number, 1)
+            flood.send(Kind.END_SAMPLE, number, 1)
+        flood.code(sample[0], 20, 1)
+        time.sleep(0.2)
+        other.code(sample[0], 0, 1)
+        time.sleep(0.2)
+        gate.open.set()
+        expected = sums_of(first.get())
+        assert sums_of(other.get()) == expected
+        answer = flood.get()
+        assert (answer.sample, sums_of(answer)) == (20, expected)
+    assert tail.steps == 3
+
+
+def test_the_first_step_says_nothing_of_those_to_come(make_batch_tail):
+    tail = make_batch_tail()
+    sample = tail.codes(5)[0]
+    slow = iter([0.6])
+    tail.before_step = lambda: time.sleep(next(slow, 0.05))
+    limits = Limits(max_batch=1, max_wait_s=0.4)
+    with serving(tail, limits=limits) as address, ExitStack() as stack:
+        edges = opened(stack, address, tail, 3)
+        edges[0].code(sample[0], 0, 1)
+        sums_of(edges[0].get())
+        for edge in edges:
+            edge.code(sample[0], 1, 1)
+        # Were each to take 0.6 s, the third would be told to come again.
+        assert all(sums_of(edge.get()) for edge in edges)
 
 
 def test_an_idle_tail_can_wait_for_company(make_batch_tail):

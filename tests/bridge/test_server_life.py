@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from raw_edge import RawEdge
 
 import host_bridge
-from host_bridge import start_server
+from host_bridge import serve_forever, serving, start_server
 from host_bridge.handshake import Drain, Refusal
 from host_bridge.messages import Kind
 from neucodex_lava.errors import ConfigError
@@ -74,6 +74,10 @@ def test_draining_lets_running_samples_end_and_takes_nobody_in(make_tail):
         idle = stack.enter_context(RawEdge(running.address, tail, 8))
         edge.open()
         idle.open()
+        silent = stack.enter_context(RawEdge(running.address, tail, 10))
+        until = time.monotonic() + 10
+        while running.server.sessions < 3 and time.monotonic() < until:
+            time.sleep(0.01)
         edge.code(sample[0], 0, 1)
         edge.get()
         stopping = running.start(running.server.stop(20))
@@ -85,6 +89,10 @@ def test_draining_lets_running_samples_end_and_takes_nobody_in(make_tail):
         late = stack.enter_context(RawEdge(running.address, tail, 9))
         assert Refusal.from_bytes(late.get().payload).status == "UNAVAILABLE"
         assert late.end()[::2][0] == "UNAVAILABLE"
+        # Nor a stream that was there before, without a session.
+        assert Refusal.from_bytes(silent.open().payload).status == "UNAVAILABLE"
+        status_of_silent, _, trailing = silent.end()
+        assert (status_of_silent, trailing["retry-after-ms"]) == ("UNAVAILABLE", "1000")
         for t in (2, 3):
             edge.code(sample[t - 1], 0, t)
             answer = edge.get()
@@ -125,6 +133,14 @@ def test_reloading_serves_new_sessions_anew_and_leaves_the_old_ones(make_tail):
         while all(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert sum(thread.is_alive() for thread in threads) == len(threads) - 1
+
+
+@pytest.mark.parametrize("grace_s", [float("nan"), -1.0])
+def test_a_grace_that_is_no_length_is_refused_at_the_start(make_tail, grace_s):
+    with pytest.raises(ConfigError, match="a grace of"), serving(make_tail(), grace_s=grace_s):
+        pass
+    with pytest.raises(ConfigError, match="a grace of"):
+        serve_forever(make_tail(), port=0, grace_s=grace_s)
 
 
 def test_a_reload_that_cannot_be_served_changes_nothing(make_tail):

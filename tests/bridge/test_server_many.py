@@ -23,7 +23,7 @@ from host_bridge.messages import Kind, Message, decode, encode
 
 SESSIONS = int(os.environ.get("NEUCODEX_SESSIONS", "200"))
 CHANNELS = 8
-LIMIT_KIB = 100
+LIMIT_KIB = 60
 """Measured with 1,000: 27 KiB each (gRPC 1.85, Python 3.10)."""
 
 SERVE = """

@@ -37,7 +37,7 @@ def family(tmp_path: Path) -> Path:
 
 
 def train_as(family: Path, **training: Any) -> None:
-    reseal(family / "base", training=papers(**training), format_version=2)
+    reseal(family / "base", training=papers(**training))
 
 
 def test_each_exit_gives_what_plain_loops_give(

@@ -33,7 +33,7 @@ def family(folder: Path, seed: int = 0, better: float = 0.0, **fields: Any) -> P
     for name in ("base", "sp1"):
         shutil.copytree(RELEASED / name, folder / name)
         changes = {"seed": seed, "architecture": "resnet18-w0.5", "dataset": "cifar10"} | fields
-        reseal(folder / name, **changes, format_version=2, measured=None)
+        reseal(folder / name, **changes, measured=None)
     base = load_bundle(folder / "base").sha256
     data = {"dataset": "cifar10", "timesteps": 4, "encoding": {"name": "direct", "bits": 4}}
     reseal(folder / "base", data=data)

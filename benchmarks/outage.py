@@ -17,6 +17,7 @@ import json
 import random
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,11 @@ def run(
                 proxy = FaultProxy(server, seed=seed)
                 with proxy as address:
                     weather = Weather(choice.policy, proxy, loss, random.Random(f"{seed}:{loss}"))
-                    with connect(configuration, address, LinkUse()) as client:
+                    # Opened by `run_live`, in fair weather: the dice are thrown from then on.
+                    with closing(connect(configuration, address, LinkUse())) as client:
                         started = time.perf_counter()
                         options = LiveOptions(deadline_s)
-                        live = run_live(inputs, weather, session, _Opened(client), options)
+                        live = run_live(inputs, weather, session, client, options)
                         took_s = time.perf_counter() - started
                 rows.append(_row(loss, live.samples, labels, took_s))
                 print(f"{loss:.0%}: {rows[-1]}", file=sys.stderr)
@@ -116,19 +118,6 @@ def run(
         "basis": "measured: Lava on the edge, a real server, losses made by a proxy",
         "rows": rows,
     }
-
-
-class _Opened:
-    """A client that is open: `run_live` opens it, and the weather must be fair for that."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def open(self, *, required: bool = True) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
 
 
 def _row(loss: float, samples: list[Any], labels: Any, took_s: float) -> dict[str, Any]:

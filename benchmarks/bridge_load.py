@@ -3,7 +3,8 @@
 The server and the sessions that load it run in processes of their own. The sessions have the machine's
 last core, the server the others, and so has the tail when it runs offline: what edges spend is not the
 server's. ``neucodex bench bridge`` calls `measure`; ``python -m benchmarks.bridge_load --plot FILE``
-draws latency against load.
+draws latency against load, of a server with a short queue (`MAX_WAIT_S`) and more sessions than fit
+into it; exit status 1 when it refused nothing at the greatest load.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ WIDTH = 0.5
 MODEL = "0123456789abcdef" * 4
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LOADS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0)
+MAX_WAIT_S = 0.25
+"""The longest queue of the server that is loaded beyond its capacity."""
 
 
 def make_net(width: float = WIDTH) -> Any:
@@ -65,9 +68,15 @@ def offline_steps_per_s(width: float = WIDTH, seconds: float = 2.0) -> dict[int,
 
 
 @contextmanager
-def served(width: float = WIDTH) -> Generator[Job, None, None]:
-    """A server of that tail in a process of its own; gives a job to load it with."""
-    with _child("bridge_load", "--serve", str(width)) as process:
+def served(width: float = WIDTH, max_wait_s: float | None = None) -> Generator[Job, None, None]:
+    """A server of that tail in a process of its own; gives a job to load it with.
+
+    Args:
+        width: of the network.
+        max_wait_s: as `Limits` takes it; None for its default.
+    """
+    limit = [] if max_wait_s is None else ["--max-wait", str(max_wait_s)]
+    with _child("bridge_load", "--serve", str(width), *limit) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
@@ -92,6 +101,7 @@ def measure(sessions: int = SESSIONS, seconds: float = 5.0, width: float = WIDTH
         out, _ = process.communicate(timeout=300)
     offline = {int(batch): speed for batch, speed in json.loads(out).items()}
     best = max(offline, key=lambda batch: offline[batch])
+    cores = len(_cores("bridge_load"))
     with served(width) as job:
         load(replace(job, sessions=sessions))  # warm-up, not counted
         found = load(replace(job, sessions=sessions, seconds=seconds))
@@ -99,10 +109,11 @@ def measure(sessions: int = SESSIONS, seconds: float = 5.0, width: float = WIDTH
         "case": f"throughput_{sessions}",
         "ours": f"ResNet-18 x{width:g} after SP3, {sessions} sessions over a socket",
         "ours_s": 1 / found["steps_per_s"],
-        "baseline": f"the same tail offline, whole samples in batches of {best}",
+        "baseline": f"the same tail offline on the server's {cores} core(s),"
+        f" whole samples in batches of {best}",
         "baseline_s": 1 / offline[best],
         "ratio": found["steps_per_s"] / offline[best],
-        "server_cores": len(_cores("bridge_load")),
+        "server_cores": cores,
         "offline_steps_per_s": {str(batch): speed for batch, speed in offline.items()},
         **found,
     }
@@ -112,10 +123,21 @@ def latency_against_load(seconds: float = 8.0, width: float = WIDTH) -> dict[str
     """Latency, refusals and throughput at parts and multiples of what the server can do."""
     with served(width) as job:
         load(job)
-        capacity = load(replace(job, seconds=seconds))["steps_per_s"] / job.t_max
-        many = replace(job, sessions=512, seconds=seconds)
+        steps_per_s = load(replace(job, seconds=seconds))["steps_per_s"]
+    capacity = steps_per_s / job.t_max
+    # Twice as many sessions, with one timestep each, as can wait or be in a batch.
+    sessions = min(2000, 2 * round(MAX_WAIT_S * steps_per_s + 64))
+    with served(width, MAX_WAIT_S) as job:
+        load(job)
+        many = replace(job, sessions=sessions, seconds=seconds)
         rows = [{"load": part} | load(replace(many, rate=part * capacity)) for part in LOADS]
-    return {"capacity_samples_per_s": capacity, "rows": rows}
+    return {
+        "basis": "measured on loopback",
+        "capacity_samples_per_s": capacity,
+        "max_wait_s": MAX_WAIT_S,
+        "sessions": sessions,
+        "rows": rows,
+    }
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
@@ -133,11 +155,14 @@ def plot(found: dict[str, Any], path: Path) -> None:
     top.set(yscale="log", ylabel="latency of a timestep, ms", title="Measured on loopback")
     top.legend()
     answered = [row["samples"] / row["seconds"] / capacity for row in rows]
-    lost = [row["refused"] + row["unsent"] for row in rows]
-    offered = [row["samples"] + n for row, n in zip(rows, lost, strict=True)]
     bottom.plot(loads, answered, "o-", label="answered, of capacity")
-    shares = [n / max(all_of_them, 1) for n, all_of_them in zip(lost, offered, strict=True)]
-    bottom.plot(loads, shares, "s--", label="refused, of offered")
+    offered = [row["samples"] + row["refused"] + row["unsent"] for row in rows]
+    for name, style, label in (
+        ("refused", "s--", "refused by the server, of offered"),
+        ("unsent", "^:", "not sent, as every session was at work"),
+    ):
+        shares = [row[name] / max(total, 1) for row, total in zip(rows, offered, strict=True)]
+        bottom.plot(loads, shares, style, label=label)
     bottom.set(xlabel="samples offered, in parts of capacity", ylabel="share")
     bottom.legend()
     figure.savefig(path)
@@ -168,8 +193,9 @@ def _child(module: str, *arguments: str) -> Generator[subprocess.Popen[str], Non
         process.wait(20)
 
 
-def _serve(width: float) -> None:
+def _serve(width: float, max_wait_s: float | None) -> None:
     from host_bridge import serve_forever
+    from host_bridge.server.limits import Limits
     from neucodex_lava.cloud.tail import TorchTail
 
     tail = TorchTail(make_net(width), MODEL, 1.0)
@@ -178,18 +204,20 @@ def _serve(width: float) -> None:
         ready = {"address": f"{host}:{port}", "code_shape": tail.code_shape, "t_max": tail.t_max}
         print(json.dumps(ready), flush=True)
 
-    serve_forever(tail, port=0, on_listening=listening)
+    limits = Limits() if max_wait_s is None else Limits(max_wait_s=max_wait_s)
+    serve_forever(tail, port=0, limits=limits, on_listening=listening)
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--max-wait", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--offline", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--plot", type=Path, help="draw latency against load into this file")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each load")
     arguments = parser.parse_args()
     if arguments.serve:
-        _serve(arguments.serve)
+        _serve(arguments.serve, arguments.max_wait)
         return
     if arguments.offline:
         print(json.dumps(offline_steps_per_s(arguments.offline)))
@@ -198,6 +226,8 @@ def _main() -> None:
     if arguments.plot:
         plot(found, arguments.plot)
     print(json.dumps(found, indent=1))
+    if not found["rows"][-1]["refused"]:
+        sys.exit(f"nothing was refused at {LOADS[-1]:g} times the capacity: that was no overload")
 
 
 if __name__ == "__main__":

@@ -57,11 +57,13 @@ class StateRows:
 
     Attributes:
         initial: the row at a sample's start, float32 (size,).
+        flights: whether anything is on its way between timesteps: some connection has a delay.
     """
 
     def __init__(self, executor: Executor) -> None:
         self._size = 0
         self._nodes = [self._parts(executor, node) for node in executor.nodes]
+        self.flights = any(part for node in self._nodes for part in node.spikes + node.sums)
         self.initial = torch.zeros(self._size, device=executor.device)
         for node, parts in zip(executor.nodes, self._nodes, strict=True):
             if parts.v is not None:

@@ -65,12 +65,12 @@ class TorchTail:
         self.best_batch = self._executor.batch_size(timesteps=1)
 
     def new_state(self) -> Tensor:
-        """State at the start of a sample."""
-        return self._rows.initial.clone()
+        """State at the start of a sample: the same for all of them, and never written to."""
+        return self._rows.initial
 
     def step(self, state: Tensor, code: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.int64]]:
         """One timestep: code (C, H, W) in, new state and running sums S_t (K,) out."""
-        rows, sums = self._advance(state[None], code[None])
+        rows, sums = self._advance([state], code[None])
         return rows[0], sums[0]
 
     def step_batch(
@@ -83,12 +83,20 @@ class TorchTail:
         Raises:
             OverflowInRunError: a synaptic sum of one of the samples left the 24-bit range.
         """
-        rows, sums = self._advance(torch.stack(list(states)), codes)
+        rows, sums = self._advance(states, codes)
         # Copied: a view would keep the whole batch alive as long as its slowest sample.
         return [row.clone() for row in rows.unbind()], sums
 
-    def _advance(self, rows: Tensor, codes: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.int64]]:
+    def _advance(
+        self, states: Sequence[Tensor], codes: NDArray[np.uint8]
+    ) -> tuple[Tensor, NDArray[np.int64]]:
         x = torch.from_numpy(np.ascontiguousarray(codes))[None]
-        state, traces = self._executor.advance(self._rows.read(rows), x)
+        initial = self._rows.initial
+        if not self._rows.flights and all(state is initial for state in states):
+            # The executor has less to do for samples that have no past.
+            before = self._executor.initial_state()
+        else:
+            before = self._rows.read(torch.stack(list(states)))
+        state, traces = self._executor.advance(before, x)
         assert traces.sums is not None
         return self._rows.write(state), traces.sums[0].cpu().numpy()

@@ -7,9 +7,10 @@ import time
 
 import numpy as np
 import pytest
+from edges import edge
 from scripted_server import refusal, scripted_server
 
-from host_bridge import EdgeClient, serving
+from host_bridge import serving
 from host_bridge.client import EdgePool, LinkCounts, Source, StepReply, descend
 from host_bridge.codecs import pack
 from host_bridge.messages import Kind
@@ -35,17 +36,6 @@ class Confident:
         stop = sums.max(axis=1) > self.limit
         stop[:, -1] = True
         return np.where(stop, Action.STOP, Action.CONTINUE).astype(np.uint8)
-
-
-def edge(address, tail, **changes):
-    arguments = {
-        "model": tail.model,
-        "code_shape": tail.code_shape,
-        "t_max": tail.t_max,
-        "timeout_s": 5.0,
-        "patience_s": 20.0,
-    } | changes
-    return EdgeClient(address, **arguments)
 
 
 def inputs_of(tail, samples, seed=3):

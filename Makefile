@@ -20,7 +20,7 @@ demo: setup ## the main job, offline: train, export, simulate in Lava, bridge, r
 	@$(BIN)/neucodex demo $(ARGS)
 
 test: setup ## all tests
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 crosscheck: setup ## our counts against Sinabs's and NeuroBench's, in .venv-crosscheck
 	@scripts/crosscheck.sh -q $(ARGS)

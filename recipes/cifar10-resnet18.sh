@@ -10,6 +10,6 @@ network=(--arch resnet18 --width "$width" --dataset cifar10 --timesteps 2 --enco
 recipe=(--batch-size 128 --optimizer sgd --weight-decay 5e-4 --warmup 0.5 --precision bfloat16)
 train first "${network[@]}" "${recipe[@]}" --ann-epochs 12 --ann-lr 0.1 --epochs 14 --qat-epochs 3 --lr 0.03 --qat-lr 2e-3
 train base "${network[@]}" "${recipe[@]}" --init "$out/first" --epochs 14 --qat-epochs 6 --lr 0.03 --qat-lr 3e-3
-finetune SP3 --channels 8 --stride 2 "${recipe[@]}" --epochs 3 --qat-epochs 2 --lr 0.02 --qat-lr 1e-3
-finetune SP7 --channels 1 --stride 2 "${recipe[@]}" --epochs 3 --qat-epochs 2 --lr 0.02 --qat-lr 1e-3
+finetune SP3 --channels 16 --stride 1 "${recipe[@]}" --distill-features 2 --distill-logits 0.3 --epochs 4 --qat-epochs 3 --lr 0.02 --qat-lr 2e-3
+finetune SP7 --channels 1 --stride 2 "${recipe[@]}" --epochs 2 --qat-epochs 2 --lr 0.02 --qat-lr 2e-3
 release

@@ -7,6 +7,6 @@ name "vgg16-w$width-cifar10"
 
 network=(--arch vgg16 --width "$width" --dataset cifar10 --timesteps 2 --encoding direct --bits 4)
 recipe=(--batch-size 128 --optimizer sgd --weight-decay 5e-4 --warmup 0.5 --precision bfloat16)
-train base "${network[@]}" "${recipe[@]}" --ann-epochs 12 --ann-lr 0.05 --epochs 9 --qat-epochs 4 --lr 0.03 --qat-lr 3e-3
+train base "${network[@]}" "${recipe[@]}" --ann-epochs 12 --ann-lr 0.05 --epochs 12 --qat-epochs 5 --lr 0.03 --qat-lr 3e-3
 finetune SP4 --channels 16 --stride 1 "${recipe[@]}" --distill-features 2 --distill-logits 0.3 --epochs 2 --qat-epochs 2 --lr 0.02 --qat-lr 2e-3
 release

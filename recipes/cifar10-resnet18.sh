@@ -11,5 +11,5 @@ recipe=(--batch-size 128 --optimizer sgd --weight-decay 5e-4 --warmup 0.5 --prec
 train first "${network[@]}" "${recipe[@]}" --ann-epochs 12 --ann-lr 0.1 --epochs 14 --qat-epochs 3 --lr 0.03 --qat-lr 2e-3
 train base "${network[@]}" "${recipe[@]}" --init "$out/first" --epochs 14 --qat-epochs 6 --lr 0.03 --qat-lr 3e-3
 finetune SP3 --channels 16 --stride 1 "${recipe[@]}" --distill-features 2 --distill-logits 0.3 --epochs 4 --qat-epochs 3 --lr 0.02 --qat-lr 2e-3
-finetune SP7 --channels 1 --stride 2 "${recipe[@]}" --epochs 2 --qat-epochs 2 --lr 0.02 --qat-lr 2e-3
+finetune SP7 --channels 1 --stride 2 "${recipe[@]}" --epochs 1 --qat-epochs 2 --lr 0.01 --qat-lr 2e-3
 release

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 from cascades import exit_bundle, small_cascade
+from torch import Tensor
 
 from energy import device, price
 from host_bridge import serving
@@ -228,3 +230,40 @@ def test_when_the_link_is_back_the_cloud_is_asked_again(bundle: Bundle) -> None:
         assert (mine[:5] == theirs[:5]).all()
         assert (mine[10:] == theirs[10:]).all()
     assert (real.placed.actions[10:] == Action.STOP).any()
+
+
+def test_a_sample_that_the_cloud_fails_at_is_answered_here_and_the_next_one_there(
+    bundle: Bundle,
+) -> None:
+    found = at_sp2(bundle, FREE)
+    inputs = small_cascade(0, SAMPLES)[1]
+    held = read_off(found, run_twin(Executor(found.site.net), inputs))
+    ((model, tail),) = tails(found).items()
+    begun = itertools.count()
+
+    def fails_twice_at_the_sixth() -> Tensor:
+        if next(begun) in (5, 6):
+            raise RuntimeError("no memory left")
+        return TorchTail.new_state(tail)
+
+    tail.new_state = fails_twice_at_the_sixth
+    with (
+        EdgeSession(found.site.net, keep_ledger=True) as session,
+        serving({model: tail}) as address,
+    ):
+        client = connect(found.site.configuration, address, LinkUse(timeout_s=2.0))
+        reconnected: list[bool] = []
+
+        def wait_for_the_session(_: str, done: int, total: int) -> None:
+            while not client.connected:
+                time.sleep(0.01)
+                client.start_sample()
+            reconnected.append(client.counts.reconnects > 0)
+
+        real = run_placed(found, inputs, session, client, progress=wait_for_the_session)
+    assert (real.link_lost, reconnected[-1]) == (5, True)
+    assert real.placed.actions[5] == Action.LOCAL
+    others = np.delete(np.arange(SAMPLES), 5)
+    for name in ("predictions", "actions", "timesteps", "sent"):
+        assert (getattr(real.placed, name)[others] == getattr(held.placed, name)[others]).all()
+    assert (real.placed.actions[6:] == Action.STOP).any()

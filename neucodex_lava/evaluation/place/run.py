@@ -137,14 +137,15 @@ def _run_sample(
 
 
 class _Link:
-    """The client, and what was sent over it. A sample whose answer is overdue goes on without it.
+    """The client, and what was sent over it. A sample that gets no answer in time, or that the cloud
+    fails at, goes on without it.
 
     The client connects again meanwhile; samples that begin after it has are sent again.
     """
 
     def __init__(self, client: EdgeClient, samples: int) -> None:
         self._client, self._sample = client, 0
-        self._gone = self._overdue = False
+        self._gone = self._unanswered = False
         self.lost_at: int | None = None
         self.problem = ""
         self.bits = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
@@ -159,11 +160,11 @@ class _Link:
     @property
     def up(self) -> bool:
         """Whether the sample that runs can be sent."""
-        return not self._gone and not self._overdue and self._client.connected
+        return not self._gone and not self._unanswered and self._client.connected
 
     def start(self, sample: int) -> None:
         """Begin a sample."""
-        self._sample, self._overdue = sample, False
+        self._sample, self._unanswered = sample, False
         self._try(self._client.start_sample)
         if not self.up:
             self._lose("the cloud server is not reached")
@@ -176,7 +177,7 @@ class _Link:
             until = time.monotonic() + self._client.timeout_s
             reply = self._try(partial(self._client.receive, until))
             if reply is None:
-                self._overdue = True
+                self._unanswered = True
                 self._lose(f"no answer within {self._client.timeout_s:g} s")
                 return None
             sums, n = reply.sums, self._sample
@@ -191,6 +192,7 @@ class _Link:
         self.bits[1][self._sample] += self._try(self._client.end_sample) or 0
 
     def _lose(self, problem: str) -> None:
+        # The first problem stays: what follows comes of it.
         if self.lost_at is None:
             self.lost_at, self.problem = self._sample, problem
 
@@ -200,7 +202,7 @@ class _Link:
         try:
             return call()
         except BridgeError as error:
-            self._gone = True
+            self._gone, self._unanswered = self._client.over, True
             self._lose(str(error))
             return None
 

@@ -102,7 +102,10 @@ def training_papers(run: Run, base: Bundle | None = None) -> dict[str, Any]:
         papers = base.manifest.training
         commands += papers["commands"] if papers else [base.manifest.command]
     log: list[dict[str, Any]] = []
-    for one, epochs in _runs(run):
+    runs = _runs(run)
+    if (lost := runs[0][0].init) is not None:
+        commands.append(f"# weights of the run '{lost}', which was not there any more")
+    for one, epochs in runs:
         log += [asdict(epoch) | {"run": len(commands)} for epoch in one.history[:epochs]]
         commands.append(one.command)
     result: dict[str, Any] = {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ResNet-18 of quarter width on ten classes of Caltech101 at 64x64, T_max 2, pixels of 4 bits repeated; for CPUs.
-# It begins as an artificial network, which learns several times faster than spikes do.
+# It begins as an artificial network, whose epochs take less time and at first learn more (docs/training.md).
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 width=${WIDTH:-0.25}
 name "resnet18-w$width-caltech101"

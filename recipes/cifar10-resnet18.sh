@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ResNet-18 of half width on CIFAR-10, T_max 2, pixels of 4 bits repeated; for CPUs (hours on two cores). WIDTH=0.25 is a quarter of the work.
-# It begins as an artificial network, which learns several times faster than spikes do; then spikes learn in two rounds, so that there is
+# It begins as an artificial network, whose epochs take less time and at first learn more (docs/training.md); then spikes learn in two rounds, so that there is
 # a network to look at after the first.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 width=${WIDTH:-0.5}

@@ -47,7 +47,8 @@ class DataOptions:
         """The options as a configuration."""
         events = self.dataset in EVENT_DATASETS
         name: EncodingName = self.encoding or ("events" if events else "deterministic")
-        bits = self.bits or (1 if name == "events" else EncodingConfig.bits)
+        default = 1 if name == "events" else EncodingConfig.bits
+        bits = default if self.bits is None else self.bits
         return DataConfig(
             dataset=self.dataset,
             timesteps=self.timesteps,

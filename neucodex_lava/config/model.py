@@ -26,6 +26,11 @@ def _check_head(head: int, factor: float, split_points: int) -> None:
         f"head width {factor:g} of no head",
         "say where the head ends, for example --head SP3",
     )
+    require(
+        head == 0 or factor != 1,
+        f"the head up to SP{head} is as wide as the rest",
+        "say how wide it is to be, for example --head-width 0.5",
+    )
 
 
 class _Stages:

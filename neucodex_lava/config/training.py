@@ -201,6 +201,12 @@ class TrainConfig:
         require(self.clip >= 0, f"clip {self.clip} is negative")
         require(0 <= self.ema < 1, f"ema {self.ema} is outside [0, 1)")
         _require_one_of(self.precision, PrecisionName, "precision")
+        options = self.augmentation
+        require(
+            self.augment or (options.policy == "none" and not options.cutout and not options.mixup),
+            "samples are trained on as they are, yet a policy, cutout or mixup is asked for",
+            "leave --no-augment out, or those",
+        )
 
     @property
     def artificial(self) -> bool:

@@ -29,7 +29,7 @@ DIGITS_SEED = 0
 of it was trained on."""
 DIGITS_CAMERA = 16
 """Height and width of the camera that sees the digits, where no size is chosen."""
-BY_CLASS = ("caltech101", "nmnist", "ncaltech101", "cifar10dvs", "dvs128gesture")
+BY_CLASS = ("caltech101", "nmnist", "ncaltech101", "cifar10dvs", "dvs128gesture", "own")
 """Datasets whose files lie class by class: their training samples are mixed, once and for all, so that
 the first ones are of all classes."""
 ORDER_SEED = 0

@@ -46,7 +46,8 @@ def ncaltech101(config: DataConfig, data_root: Path | str | None, split: Split) 
     found = [n for n in subfolders(root, root.folder) if n != "BACKGROUND_Google"]
     classes = config.classes or tuple(found)
     for name in classes:
-        files_of(root, root.folder / name, r"image_\d{4}\.bin")
+        files = files_of(root, root.folder / name, r"image_\d{4}\.bin")
+        check_numbers(root, files, root.shown(root.folder / name))
     listed = _tonic("NCALTECH101", root)
     return _recordings(root, listed, classes, (240, 180), True, split).binned(config)
 

@@ -24,12 +24,18 @@ def own(config: DataConfig, data_root: Path | str | None, split: Split) -> Sampl
     as the largest label of both says.
 
     Raises:
-        DataError: a file that is missing, damaged, or holds other arrays.
+        DataError: a file that is missing, damaged, or holds other arrays, or samples of another shape
+            than the other one's.
     """
     root = find_root(data_root, "own", FOLDER)
     samples, labels = _read(root, split, 5 if config.events else 4)
     other: Split = "test" if split == "train" else "train"
-    _, others = _read(root, other, 5 if config.events else 4)
+    more, others = _read(root, other, 5 if config.events else 4)
+    if more.shape[1:] != samples.shape[1:]:
+        raise root.error(
+            f"the samples of {split}.npz are {samples.shape[1:]}, of {other}.npz {more.shape[1:]}",
+            "both must be of one shape",
+        )
     classes = tuple(str(i) for i in range(int(max(labels.max(), others.max())) + 1))
     common: Any = {
         "name": "own",

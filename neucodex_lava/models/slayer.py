@@ -1,8 +1,8 @@
 """SLAYER, imported once, quietly and without its object detection.
 
-Its package prints to stdout when some demo data is missing, and stdout belongs to the results. Its object
-detection alone imports torchvision's models and with them torch's compiler: more than half of the time that
-all of SLAYER takes.
+Its package prints to stdout when some demo data is missing, and stdout belongs to the results. Its
+object detection alone imports torchvision's models and with them torch's compiler: more than half of
+the time that all of SLAYER takes.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Batches of one epoch: order and augmentation are a pure function of (seed, epoch), so that a run
-that resumes sees exactly what an uninterrupted one would have seen.
+"""Batches of one epoch: order, augmentation and random spikes are a pure function of (seed, epoch), so
+that a run that resumes sees exactly what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,13 +41,21 @@ def train_batches(
     order = rng.permutation(len(samples))
     if world.size > 1:
         rng = np.random.Generator(generator.jumped(1 + world.rank))
-    size = train.batch_size
+    size, seen = train.batch_size, _with_spikes_of(data, epoch)
     for first in range(0, len(order), size):
         rows = order[first : first + size]
         if len(rows) < max(size / 2, world.size) and first > 0:
             return
         shared = len(rows) // world.size * world.size
-        yield _batch(samples, rows[world.rank : shared : world.size], data, train, rng)
+        yield _batch(samples, rows[world.rank : shared : world.size], seen, train, rng)
+
+
+def _with_spikes_of(data: DataConfig, epoch: int) -> DataConfig:
+    """The data with random spikes that are new in each epoch, and never those that are evaluated."""
+    words = np.random.SeedSequence([data.encoding.seed % 2**64, 1 + epoch]).generate_state(
+        1, np.uint64
+    )
+    return replace(data, encoding=replace(data.encoding, seed=int(words[0])))
 
 
 def _batch(

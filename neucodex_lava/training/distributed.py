@@ -83,7 +83,7 @@ def device_of(name: DeviceName) -> torch.device:
     """Where this process computes; each process of a machine has its own GPU.
 
     Raises:
-        ConfigError: a GPU is asked for and there is none.
+        ConfigError: a GPU is asked for and there is none, or fewer than processes.
     """
     require(
         name != "cuda" or torch.cuda.is_available(),
@@ -92,7 +92,13 @@ def device_of(name: DeviceName) -> torch.device:
     )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    rank, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    require(
+        rank < found,
+        f"process {rank + 1} of this machine has no GPU of its own, there are {found}",
+        f"start torchrun with --nproc-per-node {found}, or choose --device cpu",
+    )
+    return torch.device("cuda", rank)
 
 
 @contextlib.contextmanager

@@ -56,7 +56,8 @@ def import_blocks(
         The run, as `finetune` and `export` take its folder.
 
     Raises:
-        ConfigError: a name that is none, a folder that is not empty, classes that do not fit the data.
+        ConfigError: a name that is none, a folder that is not empty, a network without `blocks`,
+            classes that do not fit the data.
         DataError: the dataset is missing or damaged.
         FormatError: the checkpoint is damaged, or of another network.
         NetError: a block that cannot be imported: which one, and the way out.
@@ -66,6 +67,11 @@ def import_blocks(
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"'{folder}' is not empty", "choose another folder")
     blocks: Any = getattr(network, "blocks", network)
+    require(
+        not isinstance(blocks, nn.Module) or isinstance(blocks, (nn.ModuleList, nn.Sequential)),
+        f"the network, a {type(network).__name__}, has no list of layers called 'blocks'",
+        "pass its SLAYER blocks in the order in which they run: import_blocks([net.conv1, ...], ...)",
+    )
     if checkpoint is not None:
         _load(nn.ModuleList(blocks), Path(checkpoint))
     samples = load(data, data_root, "test")

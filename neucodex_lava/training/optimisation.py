@@ -31,7 +31,10 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 
 
 def learning_rate(config: TrainConfig, epoch: float) -> float:
-    """Learning rate at a fractional epoch: a cosine to 0 in each phase, warmed up but for the last."""
+    """Learning rate at a fractional epoch: a cosine to 0 in each phase, warmed up but for the last.
+
+    A warm-up takes half of a short phase at most, so that every phase reaches both its peak and 0.
+    """
     if epoch < config.ann_epochs:
         return _warm_cosine(config.ann_lr or config.lr, epoch, config.warmup, config.ann_epochs)
     epoch -= config.ann_epochs
@@ -41,9 +44,10 @@ def learning_rate(config: TrainConfig, epoch: float) -> float:
 
 
 def _warm_cosine(peak: float, epoch: float, warmup: float, epochs: int) -> float:
+    warmup = min(warmup, epochs / 2)
     if epoch < warmup:
         return peak * max(epoch / warmup, FIRST_RATE)
-    return _cosine(peak, (epoch - warmup) / max(1, epochs - warmup))
+    return _cosine(peak, (epoch - warmup) / (epochs - warmup))
 
 
 def _cosine(peak: float, done: float) -> float:

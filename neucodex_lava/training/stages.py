@@ -140,7 +140,7 @@ def finetune(
         bottleneck: where and how large the code is.
         train: how to train.
         exit_heads: i of every SPi that gets an exit head, beside those that the base has.
-        init: a run of the same base and bottleneck to start from, as in `train_base`.
+        init: a run with the same split point and code to start from, as in `train_base`.
         data_root, command, progress, execution: as in `train_base`.
 
     Raises:
@@ -212,8 +212,21 @@ def _prepared(run: Run, folder: Path, model: SplitModel) -> Run:
     if world.first:
         world.wait()
     if start:
-        load_into(model, with_new_heads(start, model), Path(str(run.init)))
+        load_into(model, _fitting(start, model), Path(str(run.init)))
     return run
+
+
+def _fitting(weights: dict[str, Tensor], model: SplitModel) -> dict[str, Tensor]:
+    """Another run's weights without what only that one has (exit heads, steps of QCFS), and with the
+    new exit heads of this one as they are.
+    """
+    own = model.state_dict()
+    kept = {
+        name: value
+        for name, value in weights.items()
+        if name in own or not (name.startswith("blocks.exit_") or ".activation." in name)
+    }
+    return with_new_heads(kept, model)
 
 
 def _require_fitting(train: TrainConfig, samples: SampleSet, model: ModelConfig) -> None:

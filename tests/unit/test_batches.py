@@ -1,6 +1,7 @@
 """Batches are a function of seed and epoch; augmentation stays in range and keeps images alike."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from neucodex_lava.config import AugmentConfig, DataConfig, TrainConfig
+from neucodex_lava.config import AugmentConfig, DataConfig, EncodingConfig, TrainConfig
 from neucodex_lava.data import ImageSet, load
+from neucodex_lava.errors import ConfigError
 from neucodex_lava.training.augmentation import augmented, cropped, mixed, with_hole
-from neucodex_lava.training.batches import count_batches, train_batches
+from neucodex_lava.training.batches import count_batches, ordered_batches, train_batches
 from neucodex_lava.training.event_augmentation import augmented_events, dropped
 from neucodex_lava.training.policies import OPERATIONS, apply_policy
 from neucodex_lava.training.prefetch import prefetched
@@ -34,6 +36,26 @@ def test_an_epoch_is_the_same_whenever_it_is_drawn() -> None:
     assert not torch.equal(first[0][0], other[0][0])
     assert not torch.equal(first[0][0], epoch(3, seed=1)[0][0])
     assert first[0][0].shape == (3, 64, 1, 8, 8)
+
+
+def test_random_spikes_are_new_in_each_epoch_and_never_those_that_are_evaluated() -> None:
+    random = replace(DATA, encoding=EncodingConfig("bernoulli"))
+    samples = load(random, split="train").take(slice(0, 64))
+    plain = TrainConfig(batch_size=64, augment=False)
+
+    def spikes(number: int, seed: int = 0) -> torch.Tensor:
+        data = replace(random, encoding=replace(random.encoding, seed=seed))
+        ((x, y),) = train_batches(samples, data, plain, number)
+        order = np.random.Generator(np.random.Philox(key=[0, number])).permutation(64)
+        assert (y.numpy() == samples.labels[order]).all()
+        return x[:, np.argsort(order)]
+
+    ((evaluated, _),) = ordered_batches(samples, random, 64)
+    drawn = [evaluated, spikes(0), spikes(1), spikes(0, seed=1)]
+    assert torch.equal(spikes(0), drawn[1])
+    for i, one in enumerate(drawn):
+        assert not any(torch.equal(one, other) for other in drawn[:i])
+        assert one.mean() == pytest.approx(samples.images().mean(), abs=0.02)
 
 
 def test_photographs_are_cropped_and_mirrored() -> None:
@@ -214,3 +236,9 @@ def test_prefetching_keeps_the_order_bounds_what_lies_ready_and_passes_failures_
         take_all()
     assert found == list(range(7))
     assert list(prefetched(iter([1, 2]))) == [1, 2]
+
+
+def test_no_augmentation_and_some_do_not_go_together() -> None:
+    for some in (AugmentConfig("randaugment"), AugmentConfig(cutout=2), AugmentConfig(mixup=0.1)):
+        with pytest.raises(ConfigError, match="a policy, cutout or mixup is asked for"):
+            TrainConfig(augment=False, augmentation=some)

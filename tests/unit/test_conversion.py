@@ -186,6 +186,9 @@ def test_spiking_training_starts_from_an_artificial_network(
     artificial: Path, tmp_path: Path
 ) -> None:
     spiking = TrainConfig(epochs=1, qat_epochs=1, batch_size=64, threads=1)
+    # Of a network of QCFS the steps' heights are left out.
+    run = train_base(tmp_path / "steps", CHAIN, DATA, spiking, init=artificial / "qcfs")
+    assert run.history[0].test_accuracy > 0.5
     run = train_base(tmp_path / "snn", CHAIN, DATA, spiking, init=artificial / "relu")
     assert run.init_epochs == 8
     assert run.history[0].test_accuracy > 0.5

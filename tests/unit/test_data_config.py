@@ -81,3 +81,8 @@ def test_options_of_train() -> None:
     assert (chosen.classes, chosen.split_seed) == (("watch", "ketch"), 3)
     with pytest.raises(ConfigError, match="do not go together"):
         options("--dataset", "nmnist", "--encoding", "bernoulli")
+
+
+def test_no_bits_are_no_default() -> None:
+    with pytest.raises(ConfigError, match=r"direct coding with 0 bits is outside \[2, 8\]"):
+        DataOptions(encoding="direct", bits=0).data_config()

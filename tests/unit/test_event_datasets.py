@@ -210,6 +210,7 @@ CALTECH = "NCALTECH101/Caltech101"
     [
         (remove(f"{CALTECH}/ketch"), "class 'watch' has 1 sample: it cannot be divided into 80 %"),
         (remove(f"{CALTECH}/ketch/image_0002.bin"), "class 'ketch' has 1 sample"),
+        (remove(f"{CALTECH}/ketch/image_0001.bin"), "number 1 of '.*/ketch' is missing, 2 is"),
         (
             overwrite(f"{CALTECH}/ketch/image_0002.bin", b"\xf0" * 5),
             "image_0002.bin' cannot be read",

@@ -73,3 +73,5 @@ def test_a_head_that_is_none_is_refused() -> None:
         architecture("resnet18", head_width=0.5)
     with pytest.raises(ConfigError, match=r"head width 0 is outside"):
         architecture("resnet18", head=1, head_width=0)
+    with pytest.raises(ConfigError, match=r"the head up to SP1 is as wide as the rest"):
+        architecture("resnet18", head=1)

@@ -236,6 +236,8 @@ def test_bad_checkpoints_and_folders_are_refused(
         import_blocks(network, out, data=DATA)
     with pytest.raises(ConfigError, match="not empty"):
         import_blocks(Network(), base, data=DATA, checkpoint=good)
+    with pytest.raises(ConfigError, match="a Linear, has no list of layers called 'blocks'"):
+        import_blocks(nn.Linear(2, 2), out, data=DATA, checkpoint=good)
     with pytest.raises(ConfigError, match="no name"):
         import_blocks(Network(), out, data=DATA, checkpoint=good, name="../x")
     assert not out.exists()
@@ -265,7 +267,10 @@ def test_samples_of_ones_own(tmp_path: Path) -> None:
     events = DataConfig("own", timesteps=7, encoding=EncodingConfig("events", bits=2))
     train = load(events, tmp_path, "train")
     assert (train.shape, len(train), train.classes) == ((3, 5, 4), 6, ("0", "1", "2", "3"))
-    assert np.array_equal(train.inputs(events), np.minimum(frames, 3))
+    assert np.array_equal(train.inputs(events), np.minimum(frames, 3)[train.index])
+    assert np.array_equal(train.labels, np.array([0, 1, 2, 0, 1, 2])[train.index])
+    assert sorted(train.index) == [0, 1, 2, 3, 4, 5]
+    assert list(train.index) != [0, 1, 2, 3, 4, 5]  # whoever sorts by class trains on all classes
     images = DataConfig("own", timesteps=2, encoding=EncodingConfig("direct", bits=8))
     with pytest.raises(DataError, match=r"not uint8 images \(N, C, H, W\)"):
         load(images, tmp_path, "test")
@@ -294,6 +299,13 @@ def test_bad_samples_of_ones_own(tmp_path: Path) -> None:
     write(tmp_path, "train", samples=samples, labels=labels)
     with pytest.raises(DataError, match=r"own/test.npz' is missing"):
         load(config, tmp_path, "train")
+    write(tmp_path, "test", samples=samples[..., :3], labels=labels)
+    for split, told in (
+        ("train", r"of train.npz are \(1, 4, 4\), of test.npz \(1, 4, 3\)"),
+        ("test", r"of test.npz are \(1, 4, 3\), of train.npz \(1, 4, 4\)"),
+    ):
+        with pytest.raises(DataError, match=told):
+            load(config, tmp_path, split)
     (tmp_path / "own" / "test.npz").write_bytes(b"PK\3\4 not a zip")
     with pytest.raises(DataError, match="holds no arrays"):
         load(config, tmp_path, "test")

@@ -117,6 +117,21 @@ def test_recorded_seeds_stand_beside_the_papers_figures(tmp_path: Path) -> None:
     assert made.missing == ("vgg16 on cifar10: no bundle of ours",)
 
 
+def test_what_differs_in_more_than_the_seed_is_not_averaged(tmp_path: Path) -> None:
+    family(tmp_path / "a", seed=0)
+    family(tmp_path / "again", seed=0)
+    fewer = family(tmp_path / "fewer", seed=1)
+    data = load_bundle(fewer / "base").manifest.data
+    reseal(fewer / "base", data={**data, "train_limit": 100})
+    reseal(fewer / "sp1", base=load_bundle(fewer / "base").sha256)
+    groups = make_table1(tmp_path, run=False).groups
+    assert sorted((g.folders, g.seeds) for g in groups) == [
+        (("a",), (0,)),
+        (("again",), (0,)),
+        (("fewer",), (1,)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "architecture", "width", "head"),
     [

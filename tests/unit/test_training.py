@@ -333,6 +333,10 @@ def test_the_learning_rate_warms_up_and_falls_to_zero_in_each_phase() -> None:
     assert learning_rate(artificial, 3.999) < 1e-4
     assert learning_rate(artificial, 4 + 2) == pytest.approx(1.0)
     assert learning_rate(replace(artificial, ann_lr=0), 2) == pytest.approx(1.0)
+    short = replace(train, epochs=1)
+    assert learning_rate(short, 0.25) == pytest.approx(0.5)
+    assert learning_rate(short, 0.5) == pytest.approx(1.0)
+    assert learning_rate(short, 0.9999) < 1e-4
     with pytest.raises(ConfigError, match="spiking epochs must follow"):
         replace(artificial, epochs=0)
 

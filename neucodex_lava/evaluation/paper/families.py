@@ -110,7 +110,7 @@ class Family:
         """Families of one kind differ in their seed only, as far as their manifests say."""
         m = self.base.manifest
         recipe = dict((m.training or {}).get("config", {})) | {"seed": 0, "threads": 0}
-        text = json.dumps(recipe, sort_keys=True)
+        text = json.dumps([recipe, m.data], sort_keys=True)
         return (m.architecture, m.dataset, str(m.t_max), self.coding, text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -165,10 +166,16 @@ def make_table1(
 def grouped(
     families: Iterable[tuple[Family, list[Cell]]], paper: PaperTable
 ) -> tuple[TableGroup, ...]:
-    """Families with what was measured on each, those that differ in their seed only taken together."""
-    kinds: dict[tuple[str, ...], list[tuple[Family, list[Cell]]]] = {}
+    """Families with what was measured on each, those that differ in their seed only taken together.
+
+    Two of one kind and one seed are no two seeds: each goes into a group of its own.
+    """
+    kinds: dict[tuple[object, ...], list[tuple[Family, list[Cell]]]] = {}
+    met: Counter[tuple[object, ...]] = Counter()
     for family, cells in families:
-        kinds.setdefault(family.kind, []).append((family, cells))
+        one = (*family.kind, family.base.manifest.seed)
+        kinds.setdefault((*family.kind, met[one]), []).append((family, cells))
+        met[one] += 1
     return tuple(_group(members, paper) for members in kinds.values())
 
 

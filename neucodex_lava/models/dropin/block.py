@@ -46,7 +46,7 @@ class _Block:
             x = _delayed(self, x)
         if self.delay is not None:
             x = self.delay(x)
-        return (x, torch.mean(x > 0)) if self.count_log is True else x
+        return (x, torch.mean((x > 0).to(x.dtype))) if self.count_log is True else x
 
 
 class FastDenseBlock(_Block, block.Dense):

@@ -52,10 +52,9 @@ def test_a_released_bundle_says_how_it_was_made_and_what_it_does(bundle: Bundle)
     manifest = bundle.manifest
     assert manifest.command.startswith("neucodex ")
     assert manifest.accuracy_of("test").samples >= 100
-    if manifest.format_version == 1:
-        return
-    measured = manifest.measured
+    measured, papers = manifest.measured, manifest.training
     assert measured is not None
+    assert papers is not None
     rows = {(r["split"], r["configuration"]) for r in measured["table"]["rows"]}
     if manifest.split is None:
         assert {(None, "edge-only"), (None, "edge-only dynamic")} <= rows
@@ -64,14 +63,11 @@ def test_a_released_bundle_says_how_it_was_made_and_what_it_does(bundle: Bundle)
     assert {r["samples"] for r in measured["table"]["rows"]} == {
         manifest.accuracy_of("test").samples
     }
-    papers = manifest.training
-    if papers is None:  # amended from format 1, whose run kept no log for the bundle
-        return
     assert papers["log"]
     assert papers["log"][-1]["phase"] == "integer"
     assert measured["slayer"]["samples"] == manifest.accuracy_of("test").samples
     assert measured["slayer"]["correct"] == manifest.accuracy_of("test").correct
-    if papers["float_accuracy"] is not None:
+    if papers["float_accuracy"] is not None:  # runs of before it was kept have none
         found = manifest.accuracy_of("test")
         # Half a point, or one sample where a sample is more than that.
         assert papers["float_accuracy"] - found.value <= max(0.005, 1 / found.samples) + 1e-9

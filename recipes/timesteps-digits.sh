@@ -5,6 +5,6 @@
 for timesteps in 2 4 8; do
     name "resnet-small-digits-t$timesteps"
     train base --arch resnet-small --dataset digits --timesteps "$timesteps" --encoding deterministic --epochs 60 --qat-epochs 10 --lr 4e-3
-    finetune SP2 --channels 8 --stride 2 --epochs 20 --qat-epochs 6 --lr 2e-3
+    finetune SP2 --channels 8 --stride 2 --epochs 20 --qat-epochs 12 --lr 2e-3
     release
 done

@@ -66,12 +66,13 @@ def import_blocks(
     require(NAME.fullmatch(name) is not None, f"'{name}' is no name for a folder")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"'{folder}' is not empty", "choose another folder")
-    blocks: Any = getattr(network, "blocks", network)
+    found: Any = getattr(network, "blocks", network)
     require(
-        not isinstance(blocks, nn.Module) or isinstance(blocks, (nn.ModuleList, nn.Sequential)),
+        not isinstance(found, nn.Module) or isinstance(found, (nn.ModuleList, nn.Sequential)),
         f"the network, a {type(network).__name__}, has no list of layers called 'blocks'",
         "pass its SLAYER blocks in the order in which they run: import_blocks([net.conv1, ...], ...)",
     )
+    blocks: list[nn.Module] = list(found)
     if checkpoint is not None:
         _load(nn.ModuleList(blocks), Path(checkpoint))
     samples = load(data, data_root, "test")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ def import_blocks(
         f"the network, a {type(network).__name__}, has no list of layers called 'blocks'",
         "pass its SLAYER blocks in the order in which they run: import_blocks([net.conv1, ...], ...)",
     )
-    blocks: list[nn.Module] = list(found)
+    blocks = list(cast("Iterable[nn.Module]", found))
     if checkpoint is not None:
         _load(nn.ModuleList(blocks), Path(checkpoint))
     samples = load(data, data_root, "test")

@@ -151,7 +151,7 @@ def change(path: Path, **arrays: Any) -> None:
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((4, 2, 9), np.int64), np.zeros(3), np.array([print], object)],
+    [np.zeros((4, 2, 9), np.int64), np.zeros(3), np.array([len], object)],
     ids=["shape", "type", "pickle"],
 )
 def test_a_part_of_another_form_is_run_again(array: Any, tmp_path: Path) -> None:

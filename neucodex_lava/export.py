@@ -103,8 +103,8 @@ def training_papers(run: Run, base: Bundle | None = None) -> dict[str, Any]:
         commands += papers["commands"] if papers else [base.manifest.command]
     log: list[dict[str, Any]] = []
     runs = _runs(run)
-    if (lost := runs[0][0].init) is not None:
-        commands.append(f"# weights of the run '{lost}', which was not there any more")
+    if (earlier := runs[0][0].init) is not None:
+        commands.append(f"# begins with the weights of the run '{earlier}'")
     for one, epochs in runs:
         log += [asdict(epoch) | {"run": len(commands)} for epoch in one.history[:epochs]]
         commands.append(one.command)
@@ -126,12 +126,16 @@ def golden_witness(run: Run) -> str:
 
 
 def _runs(run: Run) -> list[tuple[Run, int]]:
-    """A run and those that it took its weights from, first things first; epochs done in each."""
+    """A run and those that it took its weights from, first things first; epochs done in each.
+
+    As far as they are still there, and one fewer than a manifest takes: the first may have begun with
+    another's weights, which is then said in a line of its own.
+    """
     chain = [(run, len(run.history))]
     while (
         run.init is not None
         and (Path(run.init) / RUN_FILE).is_file()
-        and len(chain) < COMMANDS_LIMIT
+        and len(chain) < COMMANDS_LIMIT - 1
     ):
         epochs = run.init_epochs
         run = read_run(Path(run.init))

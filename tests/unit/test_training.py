@@ -20,6 +20,7 @@ from neucodex_lava.config import (
     TrainConfig,
 )
 from neucodex_lava.errors import ConfigError, FormatError, NetError
+from neucodex_lava.export import training_papers
 from neucodex_lava.files import replacing
 from neucodex_lava.quantize import to_integer_net
 from neucodex_lava.training import checkpoints
@@ -368,6 +369,10 @@ def test_a_run_starts_from_another_of_the_same_network(finished: Path, tmp_path:
     # The run it started from may be gone once there is a checkpoint.
     again = train_base(tmp_path / "long", TINY, longer, still, init=finished)
     assert again.init_epochs == 4
+    first, second = training_papers(run)["commands"], training_papers(replace(run, init="gone"))
+    assert first == [read_run(finished).command, run.command]
+    assert second["commands"] == ["# begins with the weights of the run 'gone'", run.command]
+    assert {epoch["run"] for epoch in second["log"]} == {1}
 
 
 def test_a_start_from_another_network_is_one_clear_line(finished: Path, tmp_path: Path) -> None:

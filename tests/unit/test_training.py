@@ -31,7 +31,8 @@ from neucodex_lava.training.loop import Execution
 from neucodex_lava.training.losses import every_step_loss
 from neucodex_lava.training.optimisation import learning_rate, make_optimiser
 from neucodex_lava.training.runs import load_model, read_run
-from neucodex_lava.training.stages import finetune, require_unseen, train_base, with_fitting_bits
+from neucodex_lava.training.stages import finetune, train_base, with_fitting_bits
+from neucodex_lava.training.starting import require_unseen
 
 TINY = ResNetConfig("tiny", widths=(4, 8), blocks=(1, 1))
 DATA = DataConfig(timesteps=2, train_limit=192)
